@@ -1,0 +1,1 @@
+"""Grainwise: multi-stage ML applications at the right granularity."""

@@ -1,0 +1,72 @@
+"""What a planner is asked and what it answers. A problem is self-contained, so that it can be logged and replayed."""
+
+from msgspec import Struct
+
+from grainwise.domain.app import AppSpec
+from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
+from grainwise.domain.plan import Grain, Objective, Plan, Prediction
+from grainwise.predictors.latency import LatencyModel
+
+
+class Workload(Struct, frozen=True):
+    """The forecast: requests per second and what a mean request looks like.
+
+    Per stage of the graph: ``items`` executions per request (fan-outs and branches counted), ``item_size`` mean size, and
+    ``output_bytes`` mean length of one item's output. ``input_bytes`` is the mean length of each entry value.
+    ``arrival_scv`` is the squared coefficient of variation of the inter-arrival times (1 for Poisson).
+    """
+
+    rate_per_s: float
+    items: tuple[float, ...]
+    item_size: tuple[float, ...]
+    output_bytes: tuple[float, ...]
+    input_bytes: tuple[float, ...]
+    arrival_scv: float = 1.0
+
+
+class Problem(Struct, frozen=True):
+    """One planning problem. ``grain`` forces a granularity; ``current`` is evaluated too, for hysteresis."""
+
+    number: int
+    app: AppSpec
+    model: LatencyModel
+    hop: HopModel
+    workload: Workload
+    nodes: tuple[Node, ...]
+    capabilities: Capabilities
+    prices: Prices
+    objective: Objective = "provisioned"
+    quantile: float = 0.95
+    grain: Grain | None = None
+    current: Plan | None = None
+
+
+class Option(Struct, frozen=True):
+    """The best plan of one granularity, with its prediction; ``lacks`` says why it is not the winner."""
+
+    plan: Plan
+    predicted: Prediction
+    meets_slo: bool
+    lacks: str = ""
+
+
+class PlanTable(Struct, frozen=True):
+    """Every granularity with its best plan, the winner first, and why it won.
+
+    ``nearest`` says, when nothing is feasible, the nearest feasible SLO or rate. ``current`` is the prediction for
+    ``Problem.current`` under the same workload.
+    """
+
+    problem: int
+    options: tuple[Option, ...]
+    because: str
+    is_feasible: bool
+    nearest: str = ""
+    current: Prediction | None = None
+    device_class: str = ""
+    expanded_nodes: int = 0
+
+    @property
+    def winner(self) -> Option:
+        """The chosen option."""
+        return self.options[0]

@@ -1,0 +1,1 @@
+"""What would happen if: latency, cold start, queueing and cost, each with its error."""
