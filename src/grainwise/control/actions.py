@@ -4,8 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from grainwise.control.because import Because
 from grainwise.control.events import ItemRange
+from grainwise.domain.because import Because
 from grainwise.domain.time import Instant, Micros
 from grainwise.domain.values import Payload
 from grainwise.planning.problem import Problem

@@ -4,8 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from grainwise.control.config import AppConfig
 from grainwise.domain.app import AppSpec
+from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
 from grainwise.domain.plan import Grain, Plan
 from grainwise.domain.time import Instant
@@ -58,8 +58,7 @@ class StageSpan(Struct, frozen=True, array_like=True, gc=False):
 
 
 class RequestArrived(Struct, frozen=True, tag=True, gc=False):
-    """A client asked for ``app``. ``inputs`` follow the app's entry values; ``deadline`` is an instant, 0 for the app's SLO.
-
+    """A client asked for ``app``. ``inputs`` follow the app's entry values; ``deadline`` is an instant, 0 for the app's SLO."""
 
     request: int
     app: str

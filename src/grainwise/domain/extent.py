@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from grainwise.domain.graph import Element, Gathered, Graph, Input, Merged, Output, Source
+from grainwise.domain.graph import Element, Gathered, Graph, Merged, Output, Source
 from grainwise.domain.values import SKIPPED, Payload
 
 
@@ -72,9 +72,7 @@ def make_extent(graph: Graph, mask: int) -> Extent:
     """Derive the extent of a legal group of stages (legality is ``planning.granularity``'s question)."""
     scope = common_scope(graph, mask)
     stages = tuple(index for index in range(len(graph.stages)) if mask >> index & 1)
-    inner = tuple(
-        sorted({each for index in stages for each in graph.stages[index].scope if each not in scope})
-    )
+    inner = tuple(sorted({each for index in stages for each in graph.stages[index].scope if each not in scope}))
     inputs: list[Source] = []
 
     def need(source: Source) -> None:

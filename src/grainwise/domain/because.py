@@ -13,4 +13,8 @@ class Because(Struct, frozen=True, array_like=True, gc=False):
         """One line for people."""
         if not self.facts:
             return self.rule
-        return self.rule + ": " + ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in self.facts)
+        return (
+            self.rule
+            + ": "
+            + ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in self.facts)
+        )

@@ -1,0 +1,1 @@
+"""How Grainwise is driven from a shell."""

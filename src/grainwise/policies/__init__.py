@@ -1,0 +1,1 @@
+"""What to do now: one recurring question per file, each decision with its reason."""

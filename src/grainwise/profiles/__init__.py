@@ -1,0 +1,1 @@
+"""What we know about each stage: versioned artifacts, read, written and verified."""

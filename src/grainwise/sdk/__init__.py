@@ -1,0 +1,1 @@
+"""How users declare an app: `App`, stages, flows, `each` and `choose`."""

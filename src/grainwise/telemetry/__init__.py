@@ -1,0 +1,1 @@
+"""What happened, by name: metrics derived from events and actions."""
