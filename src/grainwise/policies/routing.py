@@ -1,0 +1,45 @@
+"""Which instance gets this invocation? The one that holds least beyond the extent, then the most recently used."""
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from grainwise.domain.time import Instant
+
+
+class Candidate(Protocol):
+    """An idle instance as this policy sees it."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def stages(self) -> int:
+        """The mask of the stages that it holds."""
+        ...
+
+    @property
+    def idle_since(self) -> Instant:
+        """When it last became idle."""
+        ...
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+def decide(extent: int, idle: Iterable[C]) -> C | None:
+    """The instance for ``extent``, or nothing where no idle instance holds it.
+
+    Keeping wide residencies free leaves them for extents that only they can run; using the most recently used lets the
+    others grow idle, so that keep-alive can end them.
+    """
+    best: C | None = None
+    best_rank = (0, 0, 0)
+    for candidate in idle:
+        if candidate.stages & extent != extent:
+            continue
+        rank = ((candidate.stages ^ extent).bit_count(), -candidate.idle_since, candidate.number)
+        if best is None or rank < best_rank:
+            best, best_rank = candidate, rank
+    return best
