@@ -6,22 +6,7 @@ from grainwise.domain.app import AppSpec
 from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
 from grainwise.domain.plan import Grain, Objective, Plan, Prediction
 from grainwise.predictors.latency import LatencyModel
-
-
-class Workload(Struct, frozen=True):
-    """The forecast: requests per second and what a mean request looks like.
-
-    Per stage of the graph: ``items`` executions per request (fan-outs and branches counted), ``item_size`` mean size, and
-    ``output_bytes`` mean length of one item's output. ``input_bytes`` is the mean length of each entry value.
-    ``arrival_scv`` is the squared coefficient of variation of the inter-arrival times (1 for Poisson).
-    """
-
-    rate_per_s: float
-    items: tuple[float, ...]
-    item_size: tuple[float, ...]
-    output_bytes: tuple[float, ...]
-    input_bytes: tuple[float, ...]
-    arrival_scv: float = 1.0
+from grainwise.predictors.workload import Workload
 
 
 class Problem(Struct, frozen=True):
@@ -70,3 +55,6 @@ class PlanTable(Struct, frozen=True):
     def winner(self) -> Option:
         """The chosen option."""
         return self.options[0]
+
+
+__all__ = ["Option", "PlanTable", "Problem", "Workload"]

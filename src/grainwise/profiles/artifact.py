@@ -1,0 +1,244 @@
+"""The profile artifact: everything that was measured about one app on one machine, as reviewable JSON with provenance.
+
+Reading and writing take and return bytes; only the doors touch files.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from grainwise.domain.app import AppSpec
+from grainwise.domain.errors import ArtifactError
+from grainwise.domain.machine import HopModel
+
+SCHEMA = 1
+"""Version of the artifact's layout; another version is refused."""
+
+_MAX_BYTES = 64 * 1024 * 1024
+
+Outcome = Literal["ok", "does not fit", "out of memory", "failed"]
+"""What became of a measurement. All but ``ok`` are results, not failures of the profiler."""
+
+
+class MachineFacts(Struct, frozen=True, forbid_unknown_fields=True):
+    """The machine that was measured, for people; ``Profile.device_class`` is what must match."""
+
+    cpu_model: str
+    cpu_cores: float
+    memory_mib: float
+    system: str
+    python: str
+
+
+class Point(Struct, frozen=True, forbid_unknown_fields=True):
+    """One configuration of a stage: a batch of ``items`` with these sizes, run at ``cpu_cores``.
+
+    ``latencies_us`` are the durations of all warm repeats, in the order of measurement; empty unless ``outcome`` is ``ok``.
+    """
+
+    items: int
+    size_sum: float
+    size_max: float
+    cpu_cores: float
+    latencies_us: tuple[int, ...] = ()
+    outcome: Outcome = "ok"
+    detail: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many repeats were measured."""
+        return len(self.latencies_us)
+
+    @property
+    def mean_us(self) -> float:
+        """Mean duration of the repeats; 0 without any."""
+        return sum(self.latencies_us) / len(self.latencies_us) if self.latencies_us else 0.0
+
+    def quantile_us(self, level: float) -> float:
+        """The empirical quantile of the repeats at ``level``; 0 without any."""
+        ordered = sorted(self.latencies_us)
+        return float(ordered[min(len(ordered) - 1, int(level * len(ordered)))]) if ordered else 0.0
+
+
+class StageProfile(Struct, frozen=True, forbid_unknown_fields=True):
+    """One stage of the graph, in the graph's order.
+
+    ``declared`` names the ``StageSpec``: points of stages with the same declaration are pooled by the fit. Of a mean request:
+    ``items_per_request`` executions (fan-outs and branches counted), ``item_size`` as the stage's size function measures its
+    input, ``output_bytes`` the mean length of one item's output. ``held_out_error_fraction`` is the mean relative error on
+    configurations that were left out of the fit.
+    """
+
+    name: str
+    declared: str
+    load_us: float
+    first_call_us: float
+    memory_mib: float
+    items_per_request: float
+    item_size: float
+    output_bytes: float
+    points: tuple[Point, ...]
+    held_out_error_fraction: float = 0.0
+
+
+class ColdParts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Cold start of an instance before its stages: starting the process and importing the app file, in microseconds."""
+
+    process_us: float
+    import_us: float
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that is known about an app on one device class, with where it came from.
+
+    ``app_digest`` is ``AppSpec.digest`` and ``source_digest`` that of the app file. ``entry_bytes`` is the mean length of each
+    entry value, ``libraries`` maps the names of loaded libraries to their versions. ``process_mib`` is the memory of
+    an instance without any stage; it is the same figure as ``hop.process_mib``, which is what the planner reads.
+    ``is_complete`` is false while the profiler has not yet spent its budget: such a profile can be resumed.
+    """
+
+    schema: int
+    app: str
+    app_digest: str
+    source_digest: str
+    device_class: str
+    machine: MachineFacts
+    share_mechanism: str
+    libraries: dict[str, str]
+    date: str
+    budget_s: float
+    entry_bytes: tuple[float, ...]
+    process_mib: float
+    cold: ColdParts
+    hop: HopModel
+    stages: tuple[StageProfile, ...]
+    is_complete: bool = True
+
+
+class _Head(Struct):
+    schema: int
+
+
+def read(data: bytes) -> Profile:
+    """Decode a profile.
+
+    Raises:
+        ArtifactError: the bytes are no profile of this schema; the message names the field.
+    """
+    if len(data) > _MAX_BYTES:
+        raise ArtifactError(
+            f"The profile is {len(data)} bytes long, above the limit of {_MAX_BYTES}. Run `grainwise profile APP`."
+        )
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except msgspec.MsgspecError as error:
+        raise ArtifactError(f"This is not a profile: {error}. Run `grainwise profile APP` to make one.") from error
+    if head.schema != SCHEMA:
+        raise ArtifactError(
+            f"Field `schema` of the profile is {head.schema}, this version reads {SCHEMA}. "
+            "Run `grainwise profile APP` to measure again."
+        )
+    try:
+        profile = msgspec.json.decode(data, type=Profile)
+    except msgspec.MsgspecError as error:
+        raise ArtifactError(f"The profile is malformed: {error}. Run `grainwise profile APP` to measure again.") from error
+    _check_values(profile)
+    return profile
+
+
+def write(profile: Profile) -> bytes:
+    """Encode a profile: fields in a fixed order, a line per measured point, so that two versions can be compared as a diff."""
+    plain = msgspec.to_builtins(profile)
+    plain["libraries"] = dict(sorted(profile.libraries.items()))
+    return (_render(plain, 0) + "\n").encode()
+
+
+def digest(profile: Profile) -> str:
+    """A short digest of the whole content."""
+    return hashlib.sha256(write(profile)).hexdigest()[:16]
+
+
+def check(profile: Profile, *, spec: AppSpec, device_class: str | None) -> None:
+    """Refuse a profile that was not measured for this app on this class of device.
+
+    Args:
+        profile: what was read.
+        spec: the app to be served or planned.
+        device_class: the class of this machine, or ``None`` where a profile of any machine will do.
+
+    Raises:
+        ArtifactError: a field differs; the message names it with both values and says what to do.
+    """
+    again = f"Run `grainwise profile` on the app file of {spec.name!r} to measure again."
+    for field, theirs, ours in (
+        ("app", profile.app, spec.name),
+        ("app_digest", profile.app_digest, spec.digest),
+        ("source_digest", profile.source_digest, spec.source_digest),
+        ("stages", _names(profile), "+".join(node.name for node in spec.graph.stages)),
+        ("entry_bytes", str(len(profile.entry_bytes)), str(len(spec.inputs))),
+    ):
+        if theirs != ours:
+            raise ArtifactError(f"Field `{field}` of the profile is {theirs!r}, but the app has {ours!r}. {again}")
+    if device_class is not None and profile.device_class != device_class:
+        raise ArtifactError(
+            f"Field `device_class` of the profile is {profile.device_class!r}, but this machine is {device_class!r}. "
+            f"{again} Or pass `--accept-profile` to use these measurements all the same."
+        )
+
+
+def _names(profile: Profile) -> str:
+    return "+".join(stage.name for stage in profile.stages)
+
+
+def _check_values(profile: Profile) -> None:
+    """Refuse values that no measurement can have, before they become a plan."""
+    if not profile.stages:
+        raise ArtifactError("Field `stages` of the profile is empty. Run `grainwise profile APP` to measure again.")
+    for stage in profile.stages:
+        for index, point in enumerate(stage.points):
+            place = f"stages[{stage.name}].points[{index}]"
+            for field, is_right in (
+                ("items", point.items >= 1),
+                ("cpu_cores", point.cpu_cores > 0),
+                ("size_sum", point.size_sum >= 0),
+                ("latencies_us", all(value >= 0 for value in point.latencies_us)),
+                ("latencies_us", bool(point.latencies_us) == (point.outcome == "ok")),
+            ):
+                if not is_right:
+                    raise ArtifactError(
+                        f"Field `{place}.{field}` of the profile has an impossible value. "
+                        "Run `grainwise profile APP` to measure again."
+                    )
+        for field, value in (
+            ("load_us", stage.load_us),
+            ("first_call_us", stage.first_call_us),
+            ("memory_mib", stage.memory_mib),
+            ("items_per_request", stage.items_per_request),
+            ("item_size", stage.item_size),
+            ("output_bytes", stage.output_bytes),
+        ):
+            if value < 0:
+                raise ArtifactError(f"Field `stages[{stage.name}].{field}` of the profile is negative: {value}.")
+
+
+def _render(value: object, depth: int) -> str:
+    """JSON with a line per field and per element, except that a mapping or list of plain values stays on one line."""
+    pad = " " * (2 * depth)
+    if isinstance(value, dict) and depth and all(_is_flat(item) for item in value.values()):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        rows = [f"{pad}  {json.dumps(key)}: {_render(item, depth + 1)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{pad}}}"
+    if isinstance(value, list | tuple) and not all(_is_flat(item) for item in value):
+        rows = [f"{pad}  {_render(item, depth + 1)}" for item in value]
+        return "[\n" + ",\n".join(rows) + f"\n{pad}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_flat(value: object) -> bool:
+    return not isinstance(value, dict) and not (
+        isinstance(value, list | tuple) and any(isinstance(item, dict | list | tuple) for item in value)
+    )
