@@ -15,7 +15,7 @@ class ValueType(Struct, frozen=True, omit_defaults=True):
 
     ``dtype`` is a NumPy name (``uint8``) for tensors and ``None`` where the annotation leaves it open. ``shape`` holds
     ``None`` for a free dimension and is ``None`` when the rank is free. ``element`` is the item type of a list or the value
-    type of a mapping. ``annotation`` is the Python annotation as the user wrote it.
+    type of a mapping, ``fields`` the fields of a record. ``annotation`` is the Python annotation as the user wrote it.
     """
 
     kind: ValueKind
@@ -23,6 +23,15 @@ class ValueType(Struct, frozen=True, omit_defaults=True):
     dtype: str | None = None
     shape: tuple[int | None, ...] | None = None
     element: "ValueType | None" = None
+    fields: "tuple[FieldType, ...]" = ()
+
+
+class FieldType(Struct, frozen=True, omit_defaults=True):
+    """One field of a record; a field with a default may be absent."""
+
+    name: str
+    type: ValueType
+    is_required: bool = True
 
 
 class Ref(Struct, frozen=True, array_like=True, gc=False):
