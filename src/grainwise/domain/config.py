@@ -11,6 +11,7 @@ class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ``max_requests`` bounds the accepted requests in flight, above it arrivals are rejected with 429. ``keep_alive_us`` is how
     long an instance above a function's minimum may stay idle. ``replan_us`` is the interval of the regranulation policy,
     0 to re-granulate only on command. ``wait_bound_fraction`` is the part of a request's slack that batching may use.
+    ``patience_us`` is the deadline of a request whose client names none: the SLO orders the work, this ends it.
     """
 
     max_requests: int = 1024
@@ -19,3 +20,4 @@ class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     replan_us: Micros = 5 * SECOND
     replan_gain_fraction: float = 0.05
     wait_bound_fraction: float = 0.1
+    patience_us: Micros = 30 * SECOND

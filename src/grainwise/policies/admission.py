@@ -15,7 +15,6 @@ class AdmissionView(Struct, frozen=True, gc=False):
     deadline: Instant
     wait_us: float
     work_us: float
-    mean_request_us: float
 
 
 class Accept(Struct, frozen=True):

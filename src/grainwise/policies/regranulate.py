@@ -111,6 +111,16 @@ def _reason(winner: Prediction, present: Prediction, view: VerdictView) -> Becau
     return None
 
 
+def is_candidate(view: VerdictView) -> bool:
+    """Whether the answer would be worth a change if the next one agreed."""
+    present = view.table.current
+    return (
+        present is not None
+        and view.table.winner.plan.id != view.current.id
+        and (_reason(view.table.winner.predicted, present, view) is not None)
+    )
+
+
 def vote_of(table: PlanTable) -> str:
     """The vote that a table casts, to be kept until the next one."""
     return _vote(table.winner.plan)
