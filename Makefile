@@ -1,0 +1,86 @@
+# Every lane sets itself up from Python 3.11+ and make alone; the second run finds its stamp and starts at once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$name"; break; fi; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXTRAS := ocr,client,dev,docs
+
+# One thread per library in every process that a lane starts, and no telemetry from the model runtime.
+export OPENBLAS_NUM_THREADS ?= 1
+export OMP_NUM_THREADS ?= 1
+export ORT_DISABLE_TELEMETRY ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+export NO_MKDOCS_2_WARNING ?= 1
+
+# $(call lane,NAME,BUDGET IN SECONDS,COMMANDS): run, then print the time taken beside the budget.
+define lane
+@echo "== $(1): budget $(2) s"; started=$$(date +%s); status=0; ( $(3) ) || status=$$?; \
+took=$$(( $$(date +%s) - started )); verdict=within; if (( took > $(2) )); then verdict="OVER"; fi; \
+echo "== $(1): took $$took s, $$verdict its budget of $(2) s, exit $$status"; exit $$status
+endef
+
+.PHONY: help install check test demo docs bench soak smoke lock clean
+
+help:
+	@echo "make install  create $(VENV) with everything below (again only when pyproject.toml or constraints.txt change)"
+	@echo "make check    format, lint, types, layers                            3 min"
+	@echo "make test     the test suite with coverage                          12 min"
+	@echo "make demo     profile, plan, serve, load and re-granulate OCR        4 min"
+	@echo "make docs     build the documentation into site/, strictly           2 min"
+	@echo "make smoke    every example is declared rightly, every command runs  2 min"
+	@echo "make bench    the benchmarks, as ratios in one run                  20 min"
+	@echo "make soak     100,000 requests, and the slope of the server's memory 60 min"
+	@echo "make lock     write constraints.txt from a fresh resolution"
+	@echo "make clean    remove what the lanes have built, $(VENV) excepted"
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Grainwise needs Python 3.11 or newer; none of python3.11, python3.12, python3.13, python3 is"; exit 1; }
+	@echo "== install into $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@# Two packages of the ocr extra bring OpenCV in both builds, which share their files: the one without a GUI comes last.
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
+	@touch $@
+
+install: $(READY)
+
+check: $(READY)
+	$(call lane,check,180,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports)
+
+test: $(READY)
+	$(call lane,test,720,$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS))
+
+demo: $(READY)
+	$(call lane,demo,240,$(BIN)/grainwise demo $(DEMO_ARGS))
+
+docs: $(READY)
+	$(call lane,docs,120,$(BIN)/mkdocs build --strict --quiet)
+
+smoke: $(READY)
+	$(call lane,smoke,120,for app in examples/*/app*.py; do $(BIN)/grainwise check "$$app"; done)
+
+bench: $(READY)
+	$(call lane,bench,1200,$(BIN)/python -m benchmarks $(BENCH_ARGS))
+
+soak: $(READY)
+	$(call lane,soak,3600,$(BIN)/python -m benchmarks.soak $(SOAK_ARGS))
+
+lock:
+	@test -n "$(PYTHON)" || { echo "Grainwise needs Python 3.11 or newer"; exit 1; }
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	@{ echo "# Made by 'make lock' with $$($(PYTHON) --version): every version that the lanes install."; \
+	   echo "# Use: pip install -c constraints.txt -e .[ocr,dev,client]"; \
+	   .venv-lock/bin/python -m pip freeze --exclude-editable; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt && rm -rf .venv-lock
+	@echo "== lock: $$(grep -c == constraints.txt) packages in constraints.txt"
+
+clean:
+	@rm -rf site dist build .grainwise .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage coverage.xml .venv-lock
+	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
