@@ -1,0 +1,103 @@
+"""Plans in another process, so that a slow search never holds up a request.
+
+The callable is injected by name: this layer knows how to run a planner beside the loop, not which planner. Problems and tables
+cross as MessagePack; the process ends when its input does, so it never outlives the server.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from grainwise.control.actions import ComputePlan
+from grainwise.control.events import PlanFailed, PlanReady
+from grainwise.control.performers import Post
+from grainwise.planning.problem import PlanTable, Problem
+
+Compute = Callable[[Problem], PlanTable]
+
+_FRAME = 4
+_LIMIT = 64 * 1024 * 1024
+
+
+class PlannerAnswer(msgspec.Struct, frozen=True):
+    """What comes back: a table, or an error."""
+
+    table: PlanTable | None
+    error: str = ""
+
+
+class ProcessPlanner:
+    """Implements ``control.performers.Planner``: one problem at a time, in a process that is started with the first one.
+
+    Args:
+        compute: the planner, a module-level function; the process imports it by name.
+        post: where ``PlanReady`` and ``PlanFailed`` go.
+    """
+
+    def __init__(self, compute: Compute, post: Post) -> None:
+        self._target = f"{compute.__module__}:{compute.__qualname__}"
+        self._post = post
+        self._process: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers = msgspec.msgpack.Decoder(PlannerAnswer)
+
+    def compute(self, action: ComputePlan) -> None:
+        """Begin; the answer is posted on the loop's thread."""
+        task = asyncio.get_running_loop().create_task(self._run(action.problem))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def solve(self, problem: Problem) -> PlannerAnswer:
+        """Compute one table in the planner's process."""
+        async with self._lock:
+            process = self._process
+            if process is None or process.returncode is not None:
+                command = (sys.executable, "-m", "grainwise.runtimes.planner_process", self._target)
+                process = self._process = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LIMIT
+                )
+            if process.stdin is None or process.stdout is None:
+                return PlannerAnswer(None, "the planner's process has no pipes")
+            body = msgspec.msgpack.encode(problem)
+            try:
+                process.stdin.write(len(body).to_bytes(_FRAME, "big") + body)
+                await process.stdin.drain()
+                length = int.from_bytes(await process.stdout.readexactly(_FRAME), "big")
+                return self._answers.decode(await process.stdout.readexactly(length))
+            except (OSError, asyncio.IncompleteReadError):
+                await process.wait()
+                return PlannerAnswer(None, f"the planner's process ended with {process.returncode}; the present plan stays")
+
+    async def _run(self, problem: Problem) -> None:
+        answer = await self.solve(problem)
+        if answer.table is not None:
+            self._post(PlanReady(problem.app.name, answer.table))
+        else:
+            self._post(PlanFailed(problem.app.name, problem.number, answer.error))
+
+    async def close(self) -> None:
+        """Abandon what is being computed and end the process."""
+        for task in list(self._tasks):
+            task.cancel()
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+class InlinePlanner:
+    """Plans on the loop's thread: for tests and for the in-memory runtime."""
+
+    def __init__(self, compute: Compute, post: Post) -> None:
+        self._compute = compute
+        self._post = post
+
+    def compute(self, action: ComputePlan) -> None:
+        """Compute now and post the answer."""
+        problem = action.problem
+        self._post(PlanReady(problem.app.name, self._compute(problem)))

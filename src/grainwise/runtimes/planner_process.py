@@ -1,0 +1,43 @@
+"""The process that ``ProcessPlanner`` talks to: problems on standard input, answers on standard output, until the input ends."""
+
+import importlib
+import os
+import sys
+from typing import BinaryIO
+
+import msgspec
+
+from grainwise.planning.problem import Problem
+from grainwise.runtimes.planner import Compute, PlannerAnswer
+
+_NICENESS = 10
+"""Requests come first: a plan is worth nothing if making it makes them late."""
+
+
+def answer(compute: Compute, body: bytes) -> bytes:
+    """The encoded answer to one encoded problem; an error of the planner is an answer too."""
+    try:
+        reply = PlannerAnswer(compute(msgspec.msgpack.decode(body, type=Problem)))
+    except Exception as error:  # noqa: BLE001 - whatever the planner raises is reported, and the present plan stays
+        reply = PlannerAnswer(None, f"{type(error).__name__}: {error}")
+    return msgspec.msgpack.encode(reply)
+
+
+def serve(compute: Compute, source: BinaryIO, sink: BinaryIO) -> None:
+    """Answer until ``source`` ends."""
+    while len(head := source.read(4)) == 4:
+        reply = answer(compute, source.read(int.from_bytes(head, "big")))
+        sink.write(len(reply).to_bytes(4, "big") + reply)
+        sink.flush()
+
+
+def main() -> None:
+    """Entry point: the planner is named as ``module:function``."""
+    os.nice(_NICENESS)
+    module, _, name = sys.argv[1].partition(":")
+    compute: Compute = getattr(importlib.import_module(module), name)
+    serve(compute, sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()
