@@ -164,7 +164,7 @@ class Trace:
         """
         if len(given) != len(wanted):
             raise DeclarationError(
-                f"{caller()}: stage {declared!r} takes {len(wanted)} values and is given {len(given)}; give it one per parameter"
+                f"{caller()}: stage {declared!r} takes {len(wanted)} values and is given {len(given)}; give one per parameter"
             )
         inputs: list[Source] = []
         for subject, (value_type, annotation), argument in zip(subjects, wanted, given, strict=True):

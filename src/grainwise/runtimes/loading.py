@@ -1,0 +1,125 @@
+"""Importing an app file: one module-level `App`, and nothing that would not survive the fork of an instance."""
+
+import gc
+import hashlib
+import importlib.util
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from grainwise.domain.errors import DeclarationError
+from grainwise.sdk.app import App
+
+_TASKS = Path("/proc/self/task")
+
+
+def load_app(path: Path) -> App:
+    """Import the app file at ``path`` and return its app.
+
+    The file's folder is put on ``sys.path``, so that it may import its neighbours. Thread pools of numerical libraries are
+    asked for one thread before the import (an instance that has more cores raises it after its fork).
+
+    Raises:
+        DeclarationError: the file cannot be imported, holds no app or several, or its top level starts a thread or a model
+            session, which a forked instance would not inherit.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise DeclarationError(f"{path}: there is no such app file; give the path of a Python file with one App in it")
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    before = _live_threads()
+    module = _import(path)
+    _refuse_threads(path, before)
+    _refuse_sessions(path)
+    apps = {id(value): (name, value) for name, value in vars(module).items() if isinstance(value, App)}
+    if not apps:
+        raise DeclarationError(
+            f'{path}: the file holds no app; write app = App("name", slo=Slo(latency_ms=...)) at its top level'
+        )
+    if len(apps) > 1:
+        names = ", ".join(f"{name} ({value.name!r})" for name, value in apps.values())
+        raise DeclarationError(
+            f"{path}: the file holds {len(apps)} apps: {names}; an app file holds one, move the others to files of their own"
+        )
+    return next(iter(apps.values()))[1]
+
+
+def _import(path: Path) -> ModuleType:
+    name = f"_grainwise_app_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DeclarationError(f"{path}: the file cannot be imported; an app file ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except DeclarationError:
+        del sys.modules[name]
+        raise
+    except SyntaxError as error:
+        del sys.modules[name]
+        raise DeclarationError(f"{error.filename}:{error.lineno}: syntax error: {error.msg}") from error
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise DeclarationError(
+            f"{_place(error, path)}: the app file cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """The innermost line of the app file that led to ``error``."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _live_threads() -> frozenset[int]:
+    """Every thread of this process at the level of the operating system, where it shows them."""
+    if not _TASKS.is_dir():
+        return frozenset(thread.native_id for thread in threading.enumerate() if thread.native_id is not None)
+    return frozenset(int(entry.name) for entry in _TASKS.iterdir())
+
+
+def _refuse_threads(path: Path, before: frozenset[int]) -> None:
+    started = sorted(_live_threads() - before)
+    if not started:
+        return
+    python_names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    names = [python_names.get(thread) or _native_name(thread) for thread in started]
+    raise DeclarationError(
+        f"{path}: the top level starts {'a thread' if len(names) == 1 else f'{len(names)} threads'} ({', '.join(names)}); an "
+        "instance is a fork and would not have it: start it in the constructor of a stage"
+    )
+
+
+def _native_name(thread: int) -> str:
+    try:
+        return f"native thread {(_TASKS / str(thread) / 'comm').read_text().strip()}"
+    except OSError:
+        return "a native thread that has ended since"
+
+
+def _refuse_sessions(path: Path) -> None:
+    """Model sessions keep state outside Python, which a fork does not copy, even where they run no thread of their own."""
+    if "onnxruntime" in sys.modules:
+        for found in gc.get_objects():
+            kind = type(found)
+            if kind.__name__ == "InferenceSession" and kind.__module__.startswith("onnxruntime"):
+                raise DeclarationError(
+                    f"{path}: the top level creates an onnxruntime InferenceSession; an instance is a fork and could not use it: "
+                    "create it in the constructor of a stage"
+                )
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        raise DeclarationError(
+            f"{path}: the top level initialises CUDA through torch; an instance is a fork and could not use it: "
+            "move the model to the device in the constructor of a stage"
+        )
