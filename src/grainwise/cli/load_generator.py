@@ -1,0 +1,141 @@
+"""An open-loop load generator, free of coordinated omission: a slow answer never delays the next request.
+
+Latency counts from the instant at which a request was due, not from when it could be sent. A request that is sent late by the
+generator itself is counted, and the greatest lateness is part of the report.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import aiohttp
+import numpy as np
+from msgspec import Struct
+
+from grainwise.domain.time import SECOND, Instant, Micros
+
+
+class Call(Struct, frozen=True):
+    """One kind of request. ``is_right`` judges the body of a 200; ``None`` accepts any."""
+
+    url: str
+    body: bytes
+    content_type: str
+    is_right: Callable[[bytes], bool] | None = None
+
+
+class Sample(Struct, frozen=True):
+    """One request as the client saw it. ``status`` 0 is a connection that failed or a client time-out."""
+
+    due: Instant
+    sent: Instant
+    done: Instant
+    status: int
+    is_right: bool
+    detail: str = ""
+
+    @property
+    def latency_us(self) -> Micros:
+        """From due to done."""
+        return self.done - self.due
+
+
+class LoadReport(Struct, frozen=True):
+    """What became of the offered requests; milliseconds, requests per second. Attainment is over all offered requests."""
+
+    offered: int
+    answered: int
+    right: int
+    wrong: int
+    status_counts: dict[str, int]
+    seconds: float
+    offered_per_s: float
+    goodput_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    slo_ms: float | None
+    attainment: float | None
+    max_send_delay_ms: float
+    first_error: str = ""
+
+
+async def run_load(
+    calls: Sequence[Call],
+    arrivals: Iterable[Instant],
+    *,
+    timeout_s: float = 60.0,
+    on_sample: Callable[[Sample], None] | None = None,
+) -> list[Sample]:
+    """Send ``calls`` in turn at the instants of ``arrivals`` (microseconds from now) and wait for every answer."""
+    samples: list[Sample] = []
+    tasks: set[asyncio.Task[None]] = set()
+    origin = _now()
+
+    async def one(session: aiohttp.ClientSession, call: Call, due: Instant) -> None:
+        sent = _now() - origin
+        status, right, detail = 0, False, ""
+        try:
+            async with session.post(call.url, data=call.body, headers={"Content-Type": call.content_type}) as response:
+                body = await response.read()
+                status = response.status
+                if status == 200:
+                    right = call.is_right is None or call.is_right(body)
+                if not right:
+                    detail = body[:300].decode(errors="replace")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            detail = f"{type(error).__name__}: {error}"
+        sample = Sample(due, sent, _now() - origin, status, right, detail)
+        samples.append(sample)
+        if on_sample is not None:
+            on_sample(sample)
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout_s)) as session:
+        for number, due in enumerate(arrivals):
+            delay = due - (_now() - origin)
+            if delay > 0:
+                await asyncio.sleep(delay / SECOND)
+            task = asyncio.create_task(one(session, calls[number % len(calls)], due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        while tasks:
+            await asyncio.wait(list(tasks))
+    return sorted(samples, key=lambda sample: sample.due)
+
+
+def summarise(samples: Sequence[Sample], slo_ms: float | None = None, seconds: float | None = None) -> LoadReport:
+    """The report of a run, or of a part of one that took ``seconds``."""
+    latencies = np.array([sample.latency_us for sample in samples if sample.status == 200], dtype=np.float64) / 1000
+    span = seconds or (max((sample.done for sample in samples), default=0) / SECOND) or 1.0
+    right = sum(sample.is_right for sample in samples)
+    met = None
+    if slo_ms is not None:
+        met = sum(sample.is_right and sample.latency_us <= slo_ms * 1000 for sample in samples)
+    counts = Counter(str(sample.status) if sample.status else "no answer" for sample in samples)
+    first = next((sample.detail for sample in samples if not sample.is_right), "")
+    quantiles = np.percentile(latencies, (50, 95, 99, 100)) if len(latencies) else np.zeros(4)
+    return LoadReport(
+        offered=len(samples),
+        answered=sum(sample.status != 0 for sample in samples),
+        right=right,
+        wrong=sum(sample.status == 200 and not sample.is_right for sample in samples),
+        status_counts=dict(sorted(counts.items())),
+        seconds=round(span, 3),
+        offered_per_s=round(len(samples) / span, 3),
+        goodput_per_s=round((met if met is not None else right) / span, 3),
+        p50_ms=round(float(quantiles[0]), 3),
+        p95_ms=round(float(quantiles[1]), 3),
+        p99_ms=round(float(quantiles[2]), 3),
+        max_ms=round(float(quantiles[3]), 3),
+        slo_ms=slo_ms,
+        attainment=None if met is None else round(met / max(1, len(samples)), 5),
+        max_send_delay_ms=round(max((sample.sent - sample.due for sample in samples), default=0) / 1000, 3),
+        first_error=first,
+    )
+
+
+def _now() -> Instant:
+    return time.perf_counter_ns() // 1000
