@@ -4,8 +4,6 @@ import os
 import platform
 from pathlib import Path
 
-import psutil
-
 from grainwise.domain.machine import Node
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -33,7 +31,7 @@ def cpu_cores() -> float:
 
 def memory_mib() -> float:
     """Memory in MiB: the machine's, lowered by the limit of its container."""
-    total = psutil.virtual_memory().total
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for path in (_CGROUP2_MEMORY, _CGROUP1_MEMORY):
         text = _read(path)
         if text.isdigit():

@@ -1,0 +1,393 @@
+"""An instance: one process that holds stages and runs extents, one invocation after the other.
+
+It reads the bytes of its inputs where they lie, and leaves those of its results where others can read them.
+"""
+
+import select
+import socket
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from grainwise.control.events import ItemFailure, ItemResult
+from grainwise.domain.app import AppSpec
+from grainwise.domain.errors import GrainwiseError, InputError
+from grainwise.domain.extent import Extent, make_extent
+from grainwise.domain.graph import Gathered, Output, Source
+from grainwise.domain.values import SKIPPED, Payload, Ref
+from grainwise.runtimes.execute import SKIPPED_VALUE, Outcome, Resident
+from grainwise.runtimes.local.arena import Arena
+from grainwise.runtimes.local.edges import EdgeTypes
+from grainwise.runtimes.local.memory import Inputs, InstanceMemory, MemoryFullError
+from grainwise.runtimes.local.wire import (
+    MANY,
+    SKIP,
+    Broken,
+    Cancel,
+    Done,
+    Frames,
+    Free,
+    Load,
+    Loaded,
+    Map,
+    NotDone,
+    Ping,
+    Pong,
+    Published,
+    Ready,
+    Run,
+    SetUp,
+    Stop,
+    Tight,
+    ToInstance,
+    Unmap,
+    WirePayload,
+    frame,
+    pack_value,
+    to_instance,
+    unpack_value,
+)
+from grainwise.sdk import arrays
+from grainwise.sdk.codec import Codec
+
+HANDLE_BITS = 40
+"""Handles of an instance are its serial number, then a count of so many bits."""
+
+_ROOM_WAIT_S = 0.5
+"""How long a result waits for room in a full arena before the invocation is given back."""
+
+_RECEIVE_BYTES = 65_536
+_ANCILLARY_BYTES = socket.CMSG_SPACE(64 * 4)
+
+
+class _Plan:
+    """An extent with what is needed to read its inputs and to hand on its outputs."""
+
+    __slots__ = ("codecs", "extent", "outputs")
+
+    def __init__(self, extent: Extent, codecs: tuple[Codec, ...], outputs: "tuple[_OutputPlan, ...]") -> None:
+        self.extent = extent
+        self.codecs = codecs
+        self.outputs = outputs
+
+
+class _OutputPlan:
+    """One output of an extent: where it comes from, how it is encoded, and whom to name if it cannot be."""
+
+    __slots__ = ("codec", "edge_type", "is_many", "source", "stage")
+
+    def __init__(self, source: Source, codec: Codec, edge_type: int, stage: str, *, is_many: bool) -> None:
+        self.source = source
+        self.codec = codec
+        self.edge_type = edge_type
+        self.stage = stage
+        self.is_many = is_many
+
+
+class Instance:
+    """Serves one socket until it is told to stop or the server goes."""
+
+    def __init__(self, server: socket.socket, arena: Arena, app: Any, spec: AppSpec, serial: int, main_at_us: int) -> None:
+        self._server = server
+        self._memory = InstanceMemory(arena)
+        self._graph = spec.graph
+        self._resident = Resident(app, spec, _clock_us, self._enter)
+        self._types = EdgeTypes(spec)
+        self._main_at_us = main_at_us
+        self._next_handle = (serial << HANDLE_BITS) + 1
+        self._plans: dict[int, _Plan] = {}
+        self._frames = Frames()
+        self._fds: deque[int] = deque()
+        self._queue: deque[ToInstance] = deque()
+        self._is_open = True
+        self._last_stage = -1
+        self._reported_bytes = 0
+        self._copied_bytes = 0
+        arrays.set_allocator(self._memory.allocate)
+
+    def _enter(self, stage: int) -> None:
+        if stage >= 0:
+            self._last_stage = stage
+        self._memory.enter(stage)
+
+    def serve(self) -> None:
+        """Obey messages in their order; returns when the server has gone or said so."""
+        while True:
+            self._receive(is_waiting=not self._queue)
+            if not self._queue:
+                if not self._is_open:
+                    return
+                continue
+            message = self._queue.popleft()
+            if isinstance(message, Run):
+                self._run(message)
+            elif isinstance(message, Ping):
+                self._send(Pong())
+            elif isinstance(message, Load):
+                self._load(message)
+            elif isinstance(message, SetUp):
+                if not self._set_up(message):
+                    return
+            elif isinstance(message, Stop):
+                return
+
+    # Messages
+
+    def _receive(self, *, is_waiting: bool) -> None:
+        """Take in what has arrived, and wait for something if ``is_waiting``."""
+        if not self._is_open:
+            return
+        flags = socket.MSG_CMSG_CLOEXEC if is_waiting else socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+        try:
+            data, ancillary, _, _ = self._server.recvmsg(_RECEIVE_BYTES, _ANCILLARY_BYTES, flags)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data, ancillary = b"", []
+        for _, _, fds in ancillary:
+            self._fds.extend(memoryview(fds).cast("i"))
+        if not data:
+            self._is_open = False
+            return
+        for body in self._frames.feed(data):
+            self._take_in(to_instance.decode(body))
+
+    def _receive_within(self, timeout_s: float) -> None:
+        """Take in what arrives, waiting at most so long."""
+        if select.select([self._server], [], [], timeout_s)[0]:
+            self._receive(is_waiting=False)
+
+    def _take_in(self, message: ToInstance) -> None:
+        """Do at once what does not wait for its turn."""
+        if isinstance(message, Run):
+            if message.freed:
+                self._memory.settle(message.freed)
+            self._queue.append(message)
+        elif isinstance(message, Free):
+            self._memory.settle(message.freed)
+        elif isinstance(message, Map):
+            fd = self._fds.popleft()
+            self._memory.map(message.arena, fd, message.size)
+        elif isinstance(message, Unmap):
+            self._memory.unmap(message.arena)
+        elif isinstance(message, Cancel):
+            self._cancel(message.invocation)
+        else:
+            self._queue.append(message)
+
+    def _cancel(self, invocation: int) -> None:
+        for message in self._queue:
+            if isinstance(message, Run) and message.invocation == invocation:
+                self._queue.remove(message)
+                self._send(NotDone(invocation, "cancelled", "it had not begun"))
+                return
+
+    def _send(self, message: Any) -> None:
+        try:
+            self._server.sendall(frame(message))
+        except (BrokenPipeError, ConnectionResetError):
+            self._is_open = False
+
+    # Loading
+
+    def _set_up(self, message: SetUp) -> bool:
+        began = _clock_us()
+        try:
+            self._resident.load(message.stages)
+        except GrainwiseError as error:
+            stage = self._graph.stages[self._last_stage].name if self._last_stage >= 0 else ""
+            self._send(Broken(str(error), stage))
+            return False
+        load_us = _clock_us() - began
+        first_call_us = 0 if message.warm_up is None else self._warm_up(message.stages, message.warm_up)
+        self._send(Ready(self._main_at_us, load_us, first_call_us, memory_mib()))
+        return True
+
+    def _warm_up(self, stages: int, item: tuple[WirePayload, ...]) -> int:
+        """Run one item through all the stages, for nothing but that it has been done; microseconds that it took."""
+        plan = self._plan(stages)
+        inputs = Inputs()
+        began = _clock_us()
+        self._resident.run(plan.extent, [self._open(plan, item, inputs)])
+        return _clock_us() - began
+
+    def _load(self, message: Load) -> None:
+        began = _clock_us()
+        error = ""
+        try:
+            self._resident.load(message.stages)
+        except GrainwiseError as failure:
+            error = str(failure)
+        self._send(Loaded(message.stages, _clock_us() - began, memory_mib(), error))
+
+    # Invocations
+
+    def _run(self, message: Run) -> None:
+        began = _clock_us()
+        inputs = Inputs()
+        reply = self._perform(message, inputs, began)
+        if isinstance(reply, Done):
+            # Only now, that no frame of the invocation is left, does what still refers to an input belong to a stage.
+            kept = self._memory.keep(inputs)
+            dropped = self._memory.take_dropped()
+            if kept or dropped:
+                reply = Done(
+                    reply.invocation,
+                    reply.results,
+                    reply.busy_us,
+                    reply.spans,
+                    reply.values,
+                    reply.copied_bytes,
+                    kept,
+                    dropped,
+                )
+        self._send(reply)
+
+    def _perform(self, message: Run, inputs: Inputs, began: int) -> Done | NotDone:
+        values: list[Published] = []
+        try:
+            plan = self._plan(message.extent)
+            outcome, refused = self._compute(plan, message, inputs)
+            results = [self._hand_on(plan, result, inputs, values) for result in outcome.results]
+        except MemoryFullError as error:
+            self._withdraw(values)
+            return NotDone(message.invocation, "backpressure", str(error))
+        except GrainwiseError as error:
+            self._withdraw(values)
+            return NotDone(message.invocation, "refused", str(error))
+        for index, failure in refused:
+            results.insert(index, ItemResult((), failure))
+        copied = self._memory.copied_bytes + self._copied_bytes - self._reported_bytes
+        self._reported_bytes += copied
+        return Done(message.invocation, tuple(results), _clock_us() - began, outcome.spans, tuple(values), copied)
+
+    def _plan(self, mask: int) -> _Plan:
+        plan = self._plans.get(mask)
+        if plan is None:
+            extent = make_extent(self._graph, mask)
+            codecs = tuple(self._resident.codec(source) for source in extent.inputs)
+            outputs = tuple(
+                _OutputPlan(
+                    source,
+                    self._resident.codec(source),
+                    self._types.number(self._types.stored(source)),
+                    self._producer(source),
+                    is_many=self._resident.is_many(source),
+                )
+                for source in extent.outputs
+            )
+            plan = self._plans[mask] = _Plan(extent, codecs, outputs)
+        return plan
+
+    def _producer(self, source: Source) -> str:
+        """The stage to name when a value cannot be handed on."""
+        if isinstance(source, Output):
+            return self._graph.stages[source.stage].name
+        assert isinstance(source, Gathered)
+        producers = self._graph.producers(source)
+        return self._graph.stages[producers[0]].name
+
+    def _compute(self, plan: _Plan, message: Run, inputs: Inputs) -> tuple[Outcome, list[tuple[int, ItemFailure]]]:
+        """Run the items whose inputs can be read; the others are refused one by one."""
+        items: list[list[object]] = []
+        refused: list[tuple[int, ItemFailure]] = []
+        for index, item in enumerate(message.items):
+            try:
+                items.append(self._open(plan, item, inputs))
+            except InputError as error:
+                first = self._graph.stages[plan.extent.stages[0]].name
+                refused.append((index, ItemFailure(first, "value", str(error))))
+        return self._resident.run(plan.extent, items), refused
+
+    def _open(self, plan: _Plan, item: tuple[WirePayload, ...], inputs: Inputs) -> list[object]:
+        """The decoded values of one item."""
+        values: list[object] = []
+        for codec, (shape, refs) in zip(plan.codecs, item, strict=True):
+            if shape == SKIP:
+                values.append(SKIPPED_VALUE)
+            elif shape == MANY:
+                values.append([self._decode(codec, ref, inputs) for ref in refs])
+            else:
+                values.append(self._decode(codec, refs[0], inputs))
+        return values
+
+    def _decode(self, codec: Codec, ref: Any, inputs: Inputs) -> object:
+        wire = unpack_value(ref)
+        buffers: list[bytes | memoryview] = []
+        for buffer in wire.buffers:
+            if isinstance(buffer, bytes):
+                buffers.append(buffer)
+            else:
+                buffers.append(self._memory.open(buffer, inputs))
+                if codec.value_type.kind in ("bytes", "text"):
+                    self._copied_bytes += buffer.length
+        return codec.decode(wire.header, buffers)
+
+    def _hand_on(
+        self, plan: _Plan, result: tuple[object, ...] | ItemFailure, inputs: Inputs, values: list[Published]
+    ) -> ItemResult:
+        """Publish the outputs of one item, waiting a while for room."""
+        if isinstance(result, ItemFailure):
+            return ItemResult((), result)
+        deadline = 0.0
+        while True:
+            fresh: list[Published] = []
+            stage = ""
+            try:
+                outputs: list[Payload] = []
+                for output, value in zip(plan.outputs, result, strict=True):
+                    stage = output.stage
+                    outputs.append(self._payload(output, value, inputs, fresh))
+                values.extend(fresh)
+                return ItemResult(tuple(outputs))
+            except InputError as error:
+                self._withdraw(fresh)
+                return ItemResult((), ItemFailure(stage, "value", str(error)))
+            except MemoryFullError:
+                self._withdraw(fresh)
+                if deadline == 0.0:
+                    deadline = time.monotonic() + _ROOM_WAIT_S
+                    self._send(Tight())
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or not self._is_open:
+                    raise
+                self._receive_within(remaining)
+
+    def _payload(self, output: _OutputPlan, value: object, inputs: Inputs, values: list[Published]) -> Payload:
+        if value is SKIPPED_VALUE:
+            return SKIPPED
+        if output.is_many:
+            assert isinstance(value, list)
+            return Payload(tuple([self._ref(output, element, inputs, values) for element in value]), "many")
+        key = self._resident.key(output.source, value)
+        return Payload((self._ref(output, value, inputs, values),), "one", key)
+
+    def _ref(self, output: _OutputPlan, value: object, inputs: Inputs, values: list[Published]) -> Ref:
+        header, buffers = output.codec.encode(value)
+        sizes = self._resident.measure(output.source, value)
+        parts, holds, nbytes = self._memory.publish(buffers, inputs)
+        handle = self._next_handle
+        self._next_handle = handle + 1
+        values.append(Published(handle, nbytes or len(header), output.edge_type, holds, pack_value(header, parts)))
+        return Ref(handle, nbytes or len(header), sizes)
+
+    def _withdraw(self, values: list[Published]) -> None:
+        for published in values:
+            self._memory.withdraw(published.holds)
+
+
+def memory_mib() -> float:
+    """Memory of this process in MiB: its proportional part of private and file pages; shared arenas are not its own."""
+    kib = 0
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Pss_Anon:", "Pss_File:")):
+            kib += int(line.split()[1])
+    return kib / 1024
+
+
+def _clock_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+__all__ = ["HANDLE_BITS", "Instance", "memory_mib"]
