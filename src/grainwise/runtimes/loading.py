@@ -114,8 +114,8 @@ def _refuse_sessions(path: Path) -> None:
             kind = type(found)
             if kind.__name__ == "InferenceSession" and kind.__module__.startswith("onnxruntime"):
                 raise DeclarationError(
-                    f"{path}: the top level creates an onnxruntime InferenceSession; an instance is a fork and could not use it: "
-                    "create it in the constructor of a stage"
+                    f"{path}: the top level creates an onnxruntime InferenceSession, and an instance is a fork that cannot "
+                    "use it: create it in the constructor of a stage"
                 )
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

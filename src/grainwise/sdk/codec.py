@@ -205,6 +205,7 @@ class Codec:
                 # Reading it back is the check of every field, in C: what does not fit is refused where it was made.
                 self._decoder(body)
         except (msgspec.ValidationError, TypeError, OverflowError, UnicodeEncodeError, ValueError, RecursionError) as error:
+            _check(value, self.value_type, self.name)
             raise InputError(self._said(error)) from error
         if len(body) > _INLINE_BYTES:
             buffers.append(memoryview(body))
@@ -330,13 +331,13 @@ def _check(value: Any, value_type: ValueType, path: str) -> None:
             raise InputError(f"{path}: {reason}")
     elif kind == "list":
         if not isinstance(value, list):
-            raise _unfit(path, "list", value)
+            raise _unfit(path, value_type.annotation, value)
         if value_type.element is not None:
             for index, element in enumerate(value):
                 _check(element, value_type.element, f"{path}[{index}]")
     elif kind == "mapping":
         if not isinstance(value, dict):
-            raise _unfit(path, "dict", value)
+            raise _unfit(path, value_type.annotation, value)
         for key, element in value.items():
             if not isinstance(key, str):
                 raise _unfit(f"{path}: a key", "str", key)

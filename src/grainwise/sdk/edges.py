@@ -23,11 +23,23 @@ _SCALARS: dict[object, ValueKind] = {bytes: "bytes", str: "text", bool: "boolean
 
 
 def type_name(annotation: object) -> str:
-    """An annotation as the user wrote it, as closely as Python remembers."""
-    if isinstance(annotation, type) and get_origin(annotation) is None:
-        return annotation.__name__
-    text = str(annotation).replace("typing.", "")
-    return text.removeprefix("<class '").removesuffix("'>")
+    """An annotation as the user wrote it, without module names."""
+    if annotation is None or annotation is type(None):
+        return "None"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is np.ndarray and len(arguments) == 2:
+        scalar = get_args(arguments[1])
+        return f"NDArray[{type_name(scalar[0])}]" if scalar else "ndarray"
+    if origin is Annotated:
+        return f"Annotated[{type_name(arguments[0])}, {', '.join(map(repr, annotation.__metadata__))}]"  # type: ignore[attr-defined]
+    if origin in (Union, types.UnionType):
+        return " | ".join(map(type_name, arguments))
+    if origin is Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
+    if origin is not None and arguments:
+        inside = ", ".join("..." if item is ... else type_name(item) for item in arguments)
+        return f"{getattr(origin, '__name__', origin)}[{inside}]"
+    return getattr(annotation, "__name__", None) or str(annotation).removeprefix("typing.")
 
 
 def plain_type(annotation: object) -> object:

@@ -202,14 +202,12 @@ class Trace:
         self.eaches.append(None)
         before = len(self.nodes)
         outer = self.scope
-        with self._following_body(body):
-            self.scope = (*outer, each)
-            try:
-                element = self.value(Element(each), element_type, element_annotation(over.annotation_))
-                result = body(element)
-                made = self._result_of(result, "an each body", before)
-            finally:
-                self.scope = outer
+        self.scope = (*outer, each)
+        try:
+            element = self.value(Element(each), element_type, element_annotation(over.annotation_))
+            made = self._result_of(self._follow_body(body, (element,)), "an each body", before)
+        finally:
+            self.scope = outer
         if made.scope_ != (*outer, each):
             raise DeclarationError(
                 f"{caller()}: an each body returns a value from outside it; return what one of its own stages made"
@@ -249,12 +247,11 @@ class Trace:
         results: list[Traced] = []
         for guard, body in zip(guards, bodies, strict=True):
             before = len(self.nodes)
-            with self._following_body(body):
-                self.guards = (*outer, guard)
-                try:
-                    made = self._result_of(body(*arguments), "a branch of choose", before)
-                finally:
-                    self.guards = outer
+            self.guards = (*outer, guard)
+            try:
+                made = self._result_of(self._follow_body(body, arguments), "a branch of choose", before)
+            finally:
+                self.guards = outer
             if made.guards_ != (*outer, guard) or made.scope_ != self.scope:
                 raise DeclarationError(
                     f"{caller()}: a branch of choose returns a value from outside it; return what one of its own stages made"
@@ -265,10 +262,7 @@ class Trace:
                     "let all of them return the same type"
                 )
             results.append(made)
-        if len(results) == 1:
-            merged: Source = Merged((results[0].source_,))
-        else:
-            merged = Merged(tuple(result.source_ for result in results))
+        merged = Merged(tuple(result.source_ for result in results))
         return self.value(merged, results[0].type_, results[0].annotation_)
 
     def finish(self, inputs: tuple[str, ...], results: Mapping[str, object]) -> Graph:
@@ -297,8 +291,7 @@ class Trace:
             raise DeclarationError(f"{caller()}: {owner} returns nothing; return what one of its stages made")
         return self.accept(result, f"the result of {owner}")
 
-    @contextmanager
-    def _following_body(self, body: Callable[..., object]) -> Iterator[None]:
+    def _follow_body(self, body: Callable[..., object], arguments: tuple[object, ...]) -> object:
         identity: object = getattr(body, "__code__", body)
         if any(identity is known for known in self._bodies):
             raise DeclarationError(
@@ -307,7 +300,7 @@ class Trace:
             )
         self._bodies.append(identity)
         try:
-            yield
+            return body(*arguments)
         finally:
             self._bodies.pop()
 
