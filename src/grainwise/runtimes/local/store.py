@@ -185,8 +185,8 @@ class LocalStore:
         region = self.regions.allocate(self._arena.number, nbytes)
         if region is None:
             raise ArenaFullError(
-                f"shared memory has no room for {nbytes} bytes now ({self.regions.live_bytes} of {self._arena.size} are in use); "
-                "try again, or serve with larger arenas"
+                f"shared memory has no room for {nbytes} bytes now: the server's arena has {self._arena.size} bytes and "
+                f"{self.regions.live_bytes} are in use; try again, or serve with larger arenas"
             )
         return region
 
