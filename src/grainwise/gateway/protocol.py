@@ -1,0 +1,309 @@
+"""uvicorn's HTTP protocol, extended so that the kernel writes the body of a call straight into the store.
+
+uvicorn copies a body four times on its way to the application and stops reading every 64 KiB. Here the transport asks for a
+buffer before every read; once the head of a call is parsed and its endpoint has named a reservation, that buffer is the
+reservation itself, so a body reaches shared memory without any copy in user space. Everything else (parsing, pipelining,
+keep-alive, responses) stays uvicorn's.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from grainwise.gateway.body import EXTENSION, slow_client
+from grainwise.gateway.errors import ClientGoneError, ErrorBody, Failure
+from grainwise.gateway.limits import Limits
+from grainwise.runtimes.payloads import Reservation
+
+Placer = Callable[[bytes, Iterable[tuple[bytes, bytes]]], Reservation | None]
+"""Names the reservation for the body of a POST, from its target and headers; ``None`` where it is read by ASGI."""
+
+HEAD_BUFFER_BYTES = 16 * 1024
+_NOTHING = memoryview(b"")
+
+
+class ArrivingBody:
+    """A body that is being written into its reservation."""
+
+    __slots__ = ("_limit_ms", "_settled", "filled", "length", "reservation", "view")
+
+    def __init__(self, reservation: Reservation, length: int, limit_ms: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.reservation = reservation
+        self.view = reservation.view
+        self.length = length
+        self.filled = 0
+        self._limit_ms = limit_ms
+        self._settled: asyncio.Future[None] = loop.create_future()
+
+    async def complete(self) -> None:
+        """Return when the last byte is there.
+
+        Raises:
+            SlowClientError: it did not come in time.
+            ClientGoneError: the client closed its connection.
+        """
+        await self._settled
+
+    def finish(self) -> None:
+        """The last byte is there."""
+        self.view = _NOTHING
+        if not self._settled.done():
+            self._settled.set_result(None)
+
+    def abandon(self, error: Exception) -> None:
+        """No further byte will be written; the reservation ends here."""
+        self.view = _NOTHING
+        self.reservation.close()
+        if not self._settled.done():
+            self._settled.set_exception(error)
+            # Marked as seen: the endpoint may have failed before it came to wait.
+            self._settled.exception()
+
+    def expire(self) -> None:
+        """The time for the body is over."""
+        self.abandon(slow_client(self._limit_ms))
+
+
+class ConnectionLink:
+    """What an endpoint may ask of its connection; one per call, in the ASGI scope."""
+
+    __slots__ = ("_http", "arriving", "is_lost", "on_lost")
+
+    def __init__(self, http: "CallProtocol", arriving: ArrivingBody | None) -> None:
+        self._http = http
+        self.arriving = arriving
+        self.on_lost: Callable[[], None] | None = None
+        self.is_lost = False
+
+    async def flush(self) -> None:
+        """Return when the socket has taken everything that was written."""
+        transport = self._http.transport
+        if transport.is_closing():
+            return
+        # With a high-water mark of 0 the transport says at once that it holds something, and then when it does not.
+        transport.set_write_buffer_limits(0, 0)
+        try:
+            if transport.get_write_buffer_size():
+                await self._http.flow.drain()
+        finally:
+            transport.set_write_buffer_limits()
+
+
+class CallProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bodies that may be placed. ``is_deaf``: what still comes is thrown away."""
+
+    placer: Placer
+    limits: Limits
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: Any) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self.placed: ArrivingBody | None = None
+        self.link: ConnectionLink | None = None
+        self.is_deaf = False
+        self.head_bytes = 0
+        self.head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self.link = None
+
+    def on_headers_complete(self) -> None:
+        """A head is complete: find out where its body goes, then let uvicorn start the application."""
+        self._end_head()
+        if self.cycle is None or self.cycle.response_complete:
+            arriving = None
+            if self.parser.get_method() == b"POST":
+                reservation = self.placer(self.url, self.headers)
+                if reservation is not None:
+                    arriving = self._begin_body(reservation)
+            self.link = ConnectionLink(self, arriving)
+            self.scope["extensions"] = {EXTENSION: self.link}  # type: ignore[dict-item]
+        super().on_headers_complete()
+
+    def _begin_body(self, reservation: Reservation) -> ArrivingBody:
+        length = next(int(value) for name, value in self.headers if name == b"content-length")
+        arriving = ArrivingBody(reservation, length, self.limits.body_timeout_ms, self.loop)
+        self.placed = arriving
+        self._body_timer = self.loop.call_later(self.limits.body_timeout_ms / 1000, self._expire_body)
+        if self.expect_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.expect_100_continue = False
+        return arriving
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of a body that came together with its head."""
+        placed = self.placed
+        if placed is None:
+            super().on_body(body)
+            return
+        end = placed.filled + len(body)
+        placed.view[placed.filled : end] = body
+        placed.filled = end
+
+    def on_message_complete(self) -> None:
+        """The parser has seen the whole message."""
+        if self.placed is not None:
+            self._end_body()
+        super().on_message_complete()
+
+    def wrote_into_body(self, nbytes: int) -> None:
+        """The transport has written ``nbytes`` at the end of what is there of the placed body."""
+        placed = self.placed
+        if placed is None:
+            return
+        placed.filled += nbytes
+        if placed.filled == placed.length:
+            self._end_body()
+            # The parser did not see this body; the next message gets a fresh one.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            super().on_message_complete()
+
+    def _end_body(self) -> None:
+        placed, self.placed = self.placed, None
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+        if placed is not None:
+            placed.finish()
+
+    def _expire_body(self) -> None:
+        placed, self.placed = self.placed, None
+        self._body_timer = None
+        self.is_deaf = True
+        if placed is not None:
+            placed.expire()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: tell whoever reads its body or works on its request."""
+        placed, self.placed = self.placed, None
+        link = self.link
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+        self._end_head()
+        if self.transport is not None:
+            super().connection_lost(exc)
+        if placed is not None:
+            placed.abandon(ClientGoneError("the client closed its connection before its body was complete"))
+        if link is not None:
+            link.is_lost = True
+            if link.on_lost is not None:
+                link.on_lost()
+
+    def count_head(self, nbytes: int) -> bool:
+        """Account for bytes that may belong to a head; false when the head is over a limit and was refused."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return True
+        self.head_bytes += nbytes
+        if self.head_bytes > self.limits.max_head_bytes:
+            self.refuse(
+                431, "head_too_large", f"the head is longer than {self.limits.max_head_bytes} bytes; send fewer headers"
+            )
+            return False
+        if self.head_timer is None:
+            self.head_timer = self.loop.call_later(self.limits.head_timeout_ms / 1000, self._expire_head)
+        return True
+
+    def _end_head(self) -> None:
+        self.head_bytes = 0
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+
+    def _expire_head(self) -> None:
+        self.head_timer = None
+        self.refuse(408, "slow_client", f"the head was not complete within {self.limits.head_timeout_ms:g} ms")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self.refuse(400, "bad_http", msg)
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        """Answer without a request and close."""
+        if self.transport.is_closing():
+            return
+        self.is_deaf = True
+        self.transport.write(refusal(Failure(status, ErrorBody(message, code))))
+        self.transport.close()
+
+
+def refusal(failure: Failure) -> bytes:
+    """A whole response for a connection that is closed after it."""
+    body = failure.encode()
+    extra = b"".join(b"%s: %s\r\n" % header for header in failure.headers)
+    return (
+        b"HTTP/1.1 %d Refused\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n"
+        % (failure.status, len(body), extra)
+    ) + body
+
+
+class Connection(asyncio.BufferedProtocol):
+    """The transport's view of a connection: hands out the memory for each read."""
+
+    http_class: type[CallProtocol]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.http = self.http_class(config, server_state, app_state, _loop)
+        self._head = memoryview(bytearray(HEAD_BUFFER_BYTES))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        http = self.http
+        limit = http.limits.max_connections
+        if len(http.connections) >= limit:
+            body = ErrorBody(f"{limit} connections are open, which is the limit; connect again later", "too_many_connections")
+            transport.write(refusal(Failure(503, body, ((b"retry-after", b"1"),))))  # type: ignore[attr-defined]
+            http.is_deaf = True
+            transport.close()
+            return
+        http.connection_made(transport)  # type: ignore[arg-type]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The rest of the placed body, else the buffer for heads."""
+        placed = self.http.placed
+        return self._head if placed is None else placed.view[placed.filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """``nbytes`` were written into the buffer that was handed out last."""
+        http = self.http
+        if http.is_deaf:
+            return
+        if http.placed is not None:
+            http.wrote_into_body(nbytes)
+        elif http.count_head(nbytes):
+            http.data_received(bytes(self._head[:nbytes]))
+
+    def eof_received(self) -> bool | None:
+        """The client will send no more."""
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended."""
+        self.http.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport holds too much."""
+        self.http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport can take more."""
+        self.http.resume_writing()
+
+
+def connection_class(placer: Placer, limits: Limits) -> type[Connection]:
+    """The protocol class for ``uvicorn.Config(http=…)``, bound to a placer and to limits."""
+    http = type("BoundCallProtocol", (CallProtocol,), {"placer": staticmethod(placer), "limits": limits})
+    return type("BoundConnection", (Connection,), {"http_class": http})
