@@ -292,13 +292,12 @@ class Trace:
         return self.accept(result, f"the result of {owner}")
 
     def _follow_body(self, body: Callable[..., object], arguments: tuple[object, ...]) -> object:
-        identity: object = getattr(body, "__code__", body)
-        if any(identity is known for known in self._bodies):
+        if body in self._bodies:
             raise DeclarationError(
                 f"{caller()}: a cycle: this each or choose body leads back to itself; a flow is followed once and cannot "
                 "repeat without end: do the repetition inside a stage"
             )
-        self._bodies.append(identity)
+        self._bodies.append(body)
         try:
             return body(*arguments)
         finally:
