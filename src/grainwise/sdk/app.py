@@ -3,8 +3,8 @@
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, Protocol, SupportsIndex, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 
@@ -29,31 +29,33 @@ C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
 F = TypeVar("F")
+R_co = TypeVar("R_co", covariant=True)
 
-Results = Sequence[R | Failed]
-_In1 = Callable[[list[A]], Results[R]]
-_In2 = Callable[[list[A], list[B]], Results[R]]
-_In3 = Callable[[list[A], list[B], list[C]], Results[R]]
-_In4 = Callable[[list[A], list[B], list[C], list[D]], Results[R]]
-_In5 = Callable[[list[A], list[B], list[C], list[D], list[E]], Results[R]]
-_In6 = Callable[[list[A], list[B], list[C], list[D], list[E], list[F]], Results[R]]
+
+class Results(Protocol[R_co]):
+    """A list as a result: covariant, so that a stage may return ``Batch[str]`` or ``Batch[str | Failed]``."""
+
+    def pop(self, index: SupportsIndex = ..., /) -> R_co:
+        """The part of a list that no text has: ``-> str`` is no batch of ``str``."""
+        ...
+
+    def __iter__(self) -> Iterator[R_co]: ...
+
+
+_In1 = Callable[[list[A]], Results[R | Failed]]
+_In2 = Callable[[list[A], list[B]], Results[R | Failed]]
+_In3 = Callable[[list[A], list[B], list[C]], Results[R | Failed]]
+_In4 = Callable[[list[A], list[B], list[C], list[D]], Results[R | Failed]]
+_In5 = Callable[[list[A], list[B], list[C], list[D], list[E]], Results[R | Failed]]
+_In6 = Callable[[list[A], list[B], list[C], list[D], list[E], list[F]], Results[R | Failed]]
 
 
 class StageDecorator(Protocol):
-    """What ``app.stage(max_batch=..., ...)`` returns: it makes a stage of a function or a class."""
+    """What ``app.stage(max_batch=..., ...)`` returns: it makes a stage of a function.
 
-    @overload
-    def __call__(self, declared: Callable[[], _In1[A, R]], /) -> Stage[[A], R]: ...
-    @overload
-    def __call__(self, declared: Callable[[], _In2[A, B, R]], /) -> Stage[[A, B], R]: ...
-    @overload
-    def __call__(self, declared: Callable[[], _In3[A, B, C, R]], /) -> Stage[[A, B, C], R]: ...
-    @overload
-    def __call__(self, declared: Callable[[], _In4[A, B, C, D, R]], /) -> Stage[[A, B, C, D], R]: ...
-    @overload
-    def __call__(self, declared: Callable[[], _In5[A, B, C, D, E, R]], /) -> Stage[[A, B, C, D, E], R]: ...
-    @overload
-    def __call__(self, declared: Callable[[], _In6[A, B, C, D, E, F, R]], /) -> Stage[[A, B, C, D, E, F], R]: ...
+    A class is declared with ``app.stage(Class, ...)``, because type checkers ignore what a class decorator returns.
+    """
+
     @overload
     def __call__(self, declared: _In1[A, R], /) -> Stage[[A], R]: ...
     @overload
