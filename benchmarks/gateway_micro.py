@@ -65,9 +65,13 @@ def request_bytes(shape: tuple[int, ...]) -> bytes:
         }
     ).encode()
     return (
-        b"POST /v2/models/bench/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
-        b"Inference-Header-Content-Length: %d\r\n\r\n" % (len(header) + len(data), len(header))
-    ) + header + data
+        (
+            b"POST /v2/models/bench/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
+            b"Inference-Header-Content-Length: %d\r\n\r\n" % (len(header) + len(data), len(header))
+        )
+        + header
+        + data
+    )
 
 
 def drive(port: int, clients: int, seconds: float, shape: tuple[int, ...], out) -> None:

@@ -53,8 +53,8 @@ class Ticket:
 
 
 def handles_of(payloads: tuple[Payload, ...]) -> tuple[int, ...]:
-    """Every handle behind ``payloads``."""
-    return tuple(ref.handle for payload in payloads for ref in payload.refs)
+    """Every handle behind ``payloads``, once."""
+    return tuple(dict.fromkeys(ref.handle for payload in payloads for ref in payload.refs))
 
 
 class HttpDoor:
@@ -99,7 +99,15 @@ class HttpDoor:
         request = self._next_request()
         ticket = Ticket(request, app, asyncio.get_running_loop().create_future())
         self._tickets[request] = ticket
-        self._post(RequestArrived(request, app.name, inputs, deadline))
+        try:
+            self._post(RequestArrived(request, app.name, inputs, deadline))
+        except BaseException:
+            # Nobody will hold the ticket, so an answer that came before the error has to be given back here.
+            self._tickets.pop(request, None)
+            answer = ticket.future.result() if ticket.future.done() else None
+            if isinstance(answer, Answer):
+                answer.close()
+            raise
         return ticket
 
     async def ask(self, app: AppSpec, inputs: tuple[Payload, ...], deadline: Instant = 0) -> Answer | Failure:

@@ -36,16 +36,17 @@ from grainwise.runtimes.payloads import PayloadStore, Stored
 
 VERSION = "1"
 EXTENSIONS = ("binary_tensor_data",)
+_NO_DATA = msgspec.Raw()
 
 
 class TensorIn(Struct):
-    """One input tensor of a request; ``data`` stays text until its type is known."""
+    """One input tensor of a request; ``data`` stays text until its type is known, and is empty where there is none."""
 
     name: str
     shape: list[int]
     datatype: str
     parameters: dict[str, Any] = {}
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class TensorWanted(Struct):
@@ -71,7 +72,7 @@ class TensorOut(Struct, omit_defaults=True):
     datatype: str
     shape: list[int]
     parameters: dict[str, int] | None = None
-    data: list[object] | None = None
+    data: list[Any] | None = None
 
 
 class InferAnswer(Struct, omit_defaults=True):
@@ -143,14 +144,14 @@ def _layout(
         check_tensor(slot.value_type, tensor, place)
         nbytes = tensor.parameters.get("binary_data_size")
         if nbytes is None:
-            if tensor.data is None:
+            if tensor.data == _NO_DATA:
                 raise FieldError(f"{place}.data", "there is neither data nor parameters.binary_data_size")
             yield position, slot, tensor, 0, None
             continue
         field = f"{place}.parameters.binary_data_size"
         if not isinstance(nbytes, int) or isinstance(nbytes, bool) or nbytes < 0:
             raise FieldError(field, f"{nbytes!r} is not a number of bytes")
-        if tensor.data is not None:
+        if tensor.data != _NO_DATA:
             raise FieldError(f"{place}.data", "data was sent both here and in the binary form")
         itemsize = ITEMSIZE_BY_DATATYPE.get(tensor.datatype)
         if itemsize is not None and nbytes != prod(tensor.shape) * itemsize:
@@ -273,7 +274,7 @@ def _element_value(raw: bytes, value_type: ValueType, field: str, limits: Limits
 def _take_json(slot: Slot, tensor: TensorIn, intake: Intake, place: str, limits: Limits) -> None:
     """Fill ``slot`` from the ``data`` of the JSON part."""
     value_type = slot.value_type
-    raw = tensor.data if tensor.data is not None else msgspec.Raw(b"[]")
+    raw = tensor.data
     count = prod(tensor.shape)
     field = f"{place}.data"
     dtype = DTYPE_BY_DATATYPE.get(tensor.datatype)

@@ -71,7 +71,7 @@ def document(entries: Iterable[Entry], version: str) -> dict[str, Any]:
     (request, answer, error), components = msgspec.json.schema_components(
         (InferRequest, InferAnswer, ErrorBody),
         ref_template="#/components/schemas/{name}",
-        schema_hook=lambda kind: {},
+        schema_hook=lambda kind: {"description": "a JSON value"},
     )
     errors = {
         status: {"description": text, "content": {"application/json": {"schema": error}}} for status, text in _STATUSES.items()

@@ -1,10 +1,15 @@
 """A controller double that answers from a script, apps to be served, and a server around them."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
+import aiohttp
 import numpy as np
+import uvloop
 
 from grainwise import App, Batch, Slo, each, sizes
 from grainwise.control.actions import Reject, RejectCode, Respond
@@ -74,9 +79,7 @@ def mixed_app() -> AppSpec:
 
     @app.stage
     def join(words: Batch[list[str]], counts: Batch[int], factors: Batch[float]) -> Batch[dict[str, float]]:
-        return [
-            {word: count * factor for word in row} for row, count, factor in zip(words, counts, factors, strict=True)
-        ]
+        return [dict.fromkeys(row, count * factor) for row, count, factor in zip(words, counts, factors, strict=True)]
 
     @app.flow
     def flow(words: list[str], count: int, factor: float) -> dict[str, float]:
@@ -169,3 +172,81 @@ async def serving(
     finally:
         await server.stop()
         store.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a test on uvloop; whatever hangs fails."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await main
+
+    uvloop.run(bounded())
+
+
+def infer_body(inputs: list[dict[str, Any]], binary: bytes = b"", **more: Any) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of an infer request in the binary form."""
+    header = json.dumps({"inputs": inputs, **more}).encode()
+    return header + binary, {"Inference-Header-Content-Length": str(len(header))}
+
+
+def tensor_in(array: np.ndarray[Any, Any], name: str = "image", datatype: str = "UINT8", **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "shape": list(array.shape),
+        "datatype": datatype,
+        "parameters": {"binary_data_size": array.nbytes},
+    } | more
+
+
+async def post(
+    served: Served, path: str, data: Any = None, headers: dict[str, str] | None = None, **more: Any
+) -> tuple[int, Any, Any]:
+    """Status, headers and decoded body of one POST on a connection of its own."""
+    if isinstance(data, bytes):
+        data = io.BytesIO(data)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(served.url + path, data=data, headers=headers, **more) as response,
+    ):
+        body = await response.read()
+        is_json = response.content_type == "application/json"
+        return response.status, response.headers, json.loads(body) if is_json else body
+
+
+async def get(url: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, Any, Any]:
+    async with aiohttp.ClientSession() as session, session.get(url + path, headers=headers) as response:
+        body = await response.read()
+        return response.status, response.headers, json.loads(body) if response.content_type == "application/json" else body
+
+
+class Raw:
+    """A client that sends exactly what it is told."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, served: Served) -> "Raw":
+        return cls(*await asyncio.open_connection(served.addresses.host, served.addresses.port))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def response(self) -> tuple[int, dict[str, str], bytes]:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        return int(first.split()[1]), headers, body
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+def head(path: str, *headers: str) -> bytes:
+    return "\r\n".join((f"POST {path} HTTP/1.1", "Host: test", *headers, "", "")).encode()
