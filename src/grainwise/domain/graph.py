@@ -153,6 +153,30 @@ class Graph(Struct, frozen=True, dict=True):
                 masks[each] |= 1 << index
         return tuple(masks)
 
+    def scope_of(self, source: Source) -> tuple[int, ...]:
+        """The path of fan-outs in which ``source`` has a value of its own."""
+        if isinstance(source, Output):
+            return self.stages[source.stage].scope
+        if isinstance(source, Element):
+            return (*self.eaches[source.each].scope, source.each)
+        if isinstance(source, Gathered):
+            return self.eaches[source.each].scope
+        if isinstance(source, Merged):
+            return max((self.scope_of(option) for option in source.options), key=len)
+        return ()
+
+    def body_guards(self, each: int) -> tuple[Guard, ...]:
+        """The guards around the whole of fan-out ``each``: those of all its stages that read a value from outside it.
+
+        Where one of them refuses, ``Gathered(each)`` is skipped, whether its list is empty or not.
+        """
+        body = [node for node in self.stages if each in node.scope]
+        return tuple(
+            guard
+            for guard in body[0].guards
+            if each not in self.scope_of(guard.on) and all(guard in node.guards for node in body[1:])
+        )
+
     def sized_consumers(self, source: Source) -> tuple[int, ...]:
         """The stages whose first input is ``source``: each measures the size of its items on this value.
 

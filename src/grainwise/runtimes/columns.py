@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from grainwise.domain.errors import GrainwiseError
 from grainwise.domain.extent import Extent
-from grainwise.domain.graph import Element, Gathered, Graph, Guard, Input, Merged, Output, Source
+from grainwise.domain.graph import Element, Gathered, Graph, Guard, Merged, Output, Source
 
 BASE = -1
 """The level outside every fan-out of an extent."""
@@ -102,29 +102,6 @@ def compile_extent(graph: Graph, extent: Extent) -> Program:
     return _Compiler(graph, extent).program()
 
 
-def body_guards(graph: Graph, each: int) -> tuple[Guard, ...]:
-    """The guards around the whole of fan-out ``each``: those of all its stages that read a value from outside it."""
-    body = [node for node in graph.stages if each in node.scope]
-    return tuple(
-        guard
-        for guard in body[0].guards
-        if each not in scope_of(graph, guard.on) and all(guard in node.guards for node in body[1:])
-    )
-
-
-def scope_of(graph: Graph, source: Source) -> tuple[int, ...]:
-    """The path of fan-outs in which a source has a value of its own."""
-    if isinstance(source, Input):
-        return ()
-    if isinstance(source, Output):
-        return graph.stages[source.stage].scope
-    if isinstance(source, Element):
-        return (*graph.eaches[source.each].scope, source.each)
-    if isinstance(source, Gathered):
-        return graph.eaches[source.each].scope
-    return max((scope_of(graph, option) for option in source.options), key=len)
-
-
 class _Compiler:
     def __init__(self, graph: Graph, extent: Extent) -> None:
         self.graph = graph
@@ -176,7 +153,7 @@ class _Compiler:
         known = self.known.get((source, level))
         if known is not None:
             return known
-        home = BASE if source in self.external else self.level(scope_of(self.graph, source))
+        home = BASE if source in self.external else self.level(self.graph.scope_of(source))
         if home != level:
             if level == BASE:
                 raise GrainwiseError(
@@ -197,7 +174,7 @@ class _Compiler:
             return self.known[source, level]
         if isinstance(source, Gathered) and source.each in self.extent.eaches:
             result = self.slot(self.graph.eaches[source.each].result, source.each)
-            guards = tuple((self.slot(guard.on, level), guard) for guard in body_guards(self.graph, source.each))
+            guards = tuple((self.slot(guard.on, level), guard) for guard in self.graph.body_guards(source.each))
             gathered = self.new(source, level)
             self.steps.append(Gather(source.each, level, self.overs[source.each], result, gathered, guards))
             return gathered

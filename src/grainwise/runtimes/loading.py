@@ -1,5 +1,6 @@
 """Importing an app file: one module-level `App`, and nothing that would not survive the fork of an instance."""
 
+import builtins
 import gc
 import hashlib
 import importlib.util
@@ -7,8 +8,11 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from grainwise.domain.errors import DeclarationError
 from grainwise.sdk.app import App
@@ -34,9 +38,10 @@ def load_app(path: Path) -> App:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     before = _live_threads()
-    module = _import(path)
-    _refuse_threads(path, before)
+    with _library_threads(path.parent) as tolerated:
+        module = _import(path)
     _refuse_sessions(path)
+    _refuse_threads(path, before, tolerated)
     apps = {id(value): (name, value) for name, value in vars(module).items() if isinstance(value, App)}
     if not apps:
         raise DeclarationError(
@@ -88,11 +93,49 @@ def _live_threads() -> frozenset[int]:
     return frozenset(int(entry.name) for entry in _TASKS.iterdir())
 
 
-def _refuse_threads(path: Path, before: frozenset[int]) -> None:
-    started = sorted(_live_threads() - before)
+@contextmanager
+def _library_threads(folder: Path) -> Iterator[set[int]]:
+    """The threads that start while modules from outside ``folder`` are imported.
+
+    Some libraries start a native helper thread when they are imported (onnxruntime does) and cope with a fork; importing
+    them early is what makes starts of instances fast, so only what the app's own code starts is held against it.
+    """
+    tolerated: set[int] = set()
+    plain_import = builtins.__import__
+    depth = 0
+
+    def watching_import(name: str, *arguments: Any, **options: Any) -> Any:
+        nonlocal depth
+        if depth or name in sys.modules:
+            return plain_import(name, *arguments, **options)
+        found = importlib.util.find_spec(name.partition(".")[0]) if name and not (arguments[3:] and arguments[3]) else None
+        if found is None or found.origin is None or _is_own(Path(found.origin), folder):
+            return plain_import(name, *arguments, **options)
+        before = _live_threads()
+        depth += 1
+        try:
+            return plain_import(name, *arguments, **options)
+        finally:
+            depth -= 1
+            tolerated.update(_live_threads() - before)
+
+    builtins.__import__ = watching_import
+    try:
+        yield tolerated
+    finally:
+        builtins.__import__ = plain_import
+
+
+def _is_own(file: Path, folder: Path) -> bool:
+    """Whether a module belongs to the app: it lies beside or below the app file and is not installed there."""
+    return folder in file.parents and "site-packages" not in file.parts
+
+
+def _refuse_threads(path: Path, before: frozenset[int], tolerated: set[int]) -> None:
+    python_names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    started = [thread for thread in sorted(_live_threads() - before) if thread in python_names or thread not in tolerated]
     if not started:
         return
-    python_names = {thread.native_id: thread.name for thread in threading.enumerate()}
     names = [python_names.get(thread) or _native_name(thread) for thread in started]
     raise DeclarationError(
         f"{path}: the top level starts {'a thread' if len(names) == 1 else f'{len(names)} threads'} ({', '.join(names)}); an "

@@ -112,6 +112,8 @@ class Trace:
         self.choices: list[Choice] = []
         self.annotations: dict[Source, object] = {}
         self.types: dict[Source, ValueType] = {}
+        self._overs: list[Source] = []
+        self._depends: list[frozenset[int]] = []
         self._uses: dict[str, int] = {}
         self._bodies: list[object] = []
 
@@ -175,6 +177,15 @@ class Trace:
                     f"{value.type_.annotation}; change one of the annotations, or put a stage between that converts it"
                 )
             inputs.append(value.source_)
+        depends = frozenset[int]().union(
+            *map(self._elements_of, inputs), *(self._elements_of(guard.on) for guard in self.guards)
+        )
+        if self.scope and self.scope[-1] not in depends:
+            raise DeclarationError(
+                f"{caller()}: stage {declared!r} is called in an each body and reads nothing of its element, so it does the "
+                "same work for each; call it before the each and read its result in the body"
+            )
+        self._depends.append(depends)
         use = self._uses[declared] = self._uses.get(declared, 0) + 1
         name = declared if use == 1 else f"{declared}#{use}"
         self.nodes.append(StageNode(name, declared, tuple(inputs), self.scope, self.guards))
@@ -198,8 +209,14 @@ class Trace:
                 f"{caller()}: each inside each goes over the outer element itself; let a stage take that inner list first "
                 "and return the list to go over"
             )
+        if self.scope and self.scope[-1] not in self._elements_of(over.source_):
+            raise DeclarationError(
+                f"{caller()}: an each body goes over a list that has nothing to do with its element, so it would do the same "
+                "work for each; do this each before the outer one and read its list in the body"
+            )
         each = len(self.eaches)
         self.eaches.append(None)
+        self._overs.append(over.source_)
         before = len(self.nodes)
         outer = self.scope
         self.scope = (*outer, each)
@@ -283,6 +300,20 @@ class Trace:
             outputs.append(value.source_)
         eaches = tuple(each for each in self.eaches if each is not None)
         return Graph(inputs, tuple(self.nodes), eaches, tuple(outputs), tuple(results))
+
+    def _elements_of(self, source: Source) -> frozenset[int]:
+        """The fan-outs whose element a value depends on."""
+        if isinstance(source, Output):
+            return self._depends[source.stage]
+        if isinstance(source, Element):
+            return self._elements_of(self._overs[source.each]) | {source.each}
+        if isinstance(source, Gathered):
+            each = self.eaches[source.each]
+            result = frozenset[int]() if each is None else self._elements_of(each.result) - {source.each}
+            return result | self._elements_of(self._overs[source.each])
+        if isinstance(source, Merged):
+            return frozenset[int]().union(*map(self._elements_of, source.options))
+        return frozenset()
 
     def _result_of(self, result: object, owner: str, before: int) -> Traced:
         if len(self.nodes) == before:

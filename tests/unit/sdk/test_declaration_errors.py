@@ -192,6 +192,17 @@ def goes_over_an_element(kit: Kit, text: str) -> list[str]:
     return each(lambda row: kit.join(each(kit.upper, row)), kit.rows(text))
 
 
+@flow("stage 'upper' is called in an each body and reads nothing of its element", "call it before the each")
+def does_the_same_for_each_element(kit: Kit, text: str) -> list[str]:
+    return each(lambda word: kit.pair(word, kit.upper(text)), kit.split(text))
+
+
+@flow("goes over a list that has nothing to do with its element", "do this each before the outer one")
+def goes_over_the_same_list_for_each_element(kit: Kit, text: str) -> list[str]:
+    words = kit.split(text)
+    return each(lambda word: kit.pair(word, kit.join(each(kit.upper, words))), words)
+
+
 @flow("was made inside an each body", "return it from the body")
 def leaks_a_value_of_a_body(kit: Kit, text: str) -> str:
     leaked: list[str] = []
