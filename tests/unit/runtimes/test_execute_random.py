@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from flows import ThirteenError, flows, is_legal, make_app, run_chain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_flows import ThirteenError, flows, is_legal, make_app, run_chain
 
 from grainwise.domain.extent import make_extent
 from grainwise.domain.graph import Graph

@@ -74,7 +74,7 @@ def test_a_file_is_loaded_under_a_private_name_with_its_folder_on_the_path(tmp_p
         ("import sys\nsys.exit(2)\n", "app.py:2: the app file cannot be imported: SystemExit: 2"),
         ("x = 1\n", "the file holds no app; write app = App("),
         (
-            "from grainwise import App, Slo\none = App('one', slo=Slo(latency_ms=1))\ntwo = App('two', slo=Slo(latency_ms=1))\n",
+            "from grainwise import App, Slo\none, two = (App(name, slo=Slo(latency_ms=1)) for name in ('one', 'two'))\n",
             "the file holds 2 apps: one ('one'), two ('two')",
         ),
         (
