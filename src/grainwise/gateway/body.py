@@ -49,6 +49,14 @@ class Announcement(Struct, frozen=True):
     shape: str
 
 
+class Placement(Struct, frozen=True):
+    """A head and the room for the body that it announces."""
+
+    head: Announcement
+    length: int
+    reservation: Reservation
+
+
 class Arriving(Protocol):
     """A body that the protocol writes into a reservation as it arrives."""
 
@@ -65,8 +73,12 @@ class Arriving(Protocol):
 
 
 class Link(Protocol):
-    """What the server's own protocol offers beyond ASGI: a body on its way, word of a lost connection, a flush."""
+    """What the server's own protocol offers beyond ASGI: a body on its way, word of a lost connection, a flush.
 
+    ``head`` is there where the protocol has read it already.
+    """
+
+    head: Announcement | None
     arriving: Arriving | None
     on_lost: Callable[[], None] | None
     is_lost: bool

@@ -13,6 +13,7 @@ from grainwise.gateway.body import (
     Announcement,
     Body,
     Link,
+    Placement,
     Receive,
     Scope,
     Send,
@@ -31,7 +32,7 @@ from grainwise.gateway.errors import (
     failure_of_error,
 )
 from grainwise.gateway.limits import Limits
-from grainwise.runtimes.payloads import PayloadStore, Reservation
+from grainwise.runtimes.payloads import PayloadStore
 from grainwise.telemetry.http import HttpCounters
 
 logger = logging.getLogger("grainwise.gateway")
@@ -78,7 +79,7 @@ class Endpoint:
         """Answer one request and close its body; errors go to the caller."""
         raise TypeError(f"{type(self).__name__} does not answer")
 
-    def place(self, headers: Iterable[tuple[bytes, bytes]]) -> Reservation | None:
+    def place(self, headers: Iterable[tuple[bytes, bytes]]) -> Placement | None:
         """Where the kernel may write a body, ``None`` where it has to be read first or the request will be refused."""
         desk = self.desk
         try:
@@ -86,7 +87,7 @@ class Endpoint:
             if not head.length or desk.door.is_draining or not self.goes_into_store(head):
                 return None
             check_lengths(head, desk.limits)
-            return desk.store.reserve(head.length, head.header_length or 0)
+            return Placement(head, head.length, desk.store.reserve(head.length, head.header_length or 0))
         except GrainwiseError:
             # The endpoint meets the same error again, and is where it can be answered.
             return None
@@ -100,7 +101,7 @@ class Endpoint:
         try:
             if scope["method"] != "POST":
                 raise MethodError(f"{scope['method']} is not served here; use POST", ("POST",))
-            head = read_head(scope["headers"])
+            head = link.head if link is not None and link.head is not None else read_head(scope["headers"])
             unread = head.length
             if desk.door.is_draining:
                 raise DrainingError("the server is draining; send the request to another one")

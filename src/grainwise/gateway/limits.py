@@ -14,7 +14,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``max_body_bytes`` bounds a body as sent and as decoded; ``max_json_bytes`` the part of it that is parsed as JSON (a JSON
     number takes several times its length in memory). ``head_timeout_ms`` and ``body_timeout_ms`` bound how long a client may
-    take to send the head and the body of a request; ``keep_alive_s`` how long an idle connection stays open.
+    take to send the head and the body of a request, ``answer_timeout_ms`` how long it may take to read an answer that lies
+    in the store; ``keep_alive_s`` is how long an idle connection stays open.
     """
 
     max_body_bytes: int = 64 * 1024 * 1024
@@ -25,6 +26,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_elements: int = 65_536
     head_timeout_ms: float = 10_000
     body_timeout_ms: float = 30_000
+    answer_timeout_ms: float = 30_000
     keep_alive_s: int = 75
 
     def __post_init__(self) -> None:

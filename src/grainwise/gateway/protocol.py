@@ -15,15 +15,17 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from grainwise.gateway.body import EXTENSION, slow_client
+from grainwise.gateway.body import EXTENSION, Announcement, Placement, slow_client
 from grainwise.gateway.errors import ClientGoneError, ErrorBody, Failure
 from grainwise.gateway.limits import Limits
 from grainwise.runtimes.payloads import Reservation
 
-Placer = Callable[[bytes, Iterable[tuple[bytes, bytes]]], Reservation | None]
-"""Names the reservation for the body of a POST, from its target and headers; ``None`` where it is read by ASGI."""
+Placer = Callable[[bytes, Iterable[tuple[bytes, bytes]]], Placement | None]
+"""Names the room for the body of a POST, from its target and headers; ``None`` where it is read by ASGI."""
 
 HEAD_BUFFER_BYTES = 16 * 1024
+LINGER_S = 2.0
+"""How long a connection that is closed in the middle of a body still takes what comes, so that the answer is read."""
 _NOTHING = memoryview(b"")
 
 
@@ -72,25 +74,29 @@ class ArrivingBody:
 class ConnectionLink:
     """What an endpoint may ask of its connection; one per call, in the ASGI scope."""
 
-    __slots__ = ("_http", "arriving", "is_lost", "on_lost")
+    __slots__ = ("_http", "arriving", "head", "is_lost", "on_lost")
 
-    def __init__(self, http: "CallProtocol", arriving: ArrivingBody | None) -> None:
+    def __init__(self, http: "CallProtocol", head: Announcement | None, arriving: ArrivingBody | None) -> None:
         self._http = http
+        self.head = head
         self.arriving = arriving
         self.on_lost: Callable[[], None] | None = None
         self.is_lost = False
 
     async def flush(self) -> None:
-        """Return when the socket has taken everything that was written."""
-        transport = self._http.transport
+        """Return when the socket has taken everything that was written; a client that does not read it is cut off."""
+        http = self._http
+        transport = http.transport
         if transport.is_closing():
             return
         # With a high-water mark of 0 the transport says at once that it holds something, and then when it does not.
         transport.set_write_buffer_limits(0, 0)
+        timer = http.loop.call_later(http.limits.answer_timeout_ms / 1000, transport.abort)
         try:
             if transport.get_write_buffer_size():
-                await self._http.flow.drain()
+                await http.flow.drain()
         finally:
+            timer.cancel()
             transport.set_write_buffer_limits()
 
 
@@ -118,18 +124,17 @@ class CallProtocol(HttpToolsProtocol):
         """A head is complete: find out where its body goes, then let uvicorn start the application."""
         self._end_head()
         if self.cycle is None or self.cycle.response_complete:
-            arriving = None
-            if self.parser.get_method() == b"POST":
-                reservation = self.placer(self.url, self.headers)
-                if reservation is not None:
-                    arriving = self._begin_body(reservation)
-            self.link = ConnectionLink(self, arriving)
+            placement = self.placer(self.url, self.headers) if self.parser.get_method() == b"POST" else None
+            if placement is None:
+                self.link = ConnectionLink(self, None, None)
+            else:
+                self.link = ConnectionLink(self, placement.head, self._begin_body(placement))
             self.scope["extensions"] = {EXTENSION: self.link}  # type: ignore[dict-item]
         super().on_headers_complete()
+        self.cycle.transport = Lingering(self)  # type: ignore[assignment]
 
-    def _begin_body(self, reservation: Reservation) -> ArrivingBody:
-        length = next(int(value) for name, value in self.headers if name == b"content-length")
-        arriving = ArrivingBody(reservation, length, self.limits.body_timeout_ms, self.loop)
+    def _begin_body(self, placement: Placement) -> ArrivingBody:
+        arriving = ArrivingBody(placement.reservation, placement.length, self.limits.body_timeout_ms, self.loop)
         self.placed = arriving
         self._body_timer = self.loop.call_later(self.limits.body_timeout_ms / 1000, self._expire_body)
         if self.expect_100_continue:
@@ -231,7 +236,44 @@ class CallProtocol(HttpToolsProtocol):
             return
         self.is_deaf = True
         self.transport.write(refusal(Failure(status, ErrorBody(message, code))))
-        self.transport.close()
+        self.linger()
+
+    def linger(self) -> None:
+        """Say that nothing more is sent, and throw away what still comes, for a while.
+
+        Closing a socket that holds unread bytes resets it, and the client may lose the answer that explains the end.
+        """
+        if self.transport.is_closing():
+            return
+        self.is_deaf = True
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+
+class Lingering:
+    """The transport as a call sees it: closing in the middle of a body lingers."""
+
+    __slots__ = ("_http",)
+
+    def __init__(self, http: CallProtocol) -> None:
+        self._http = http
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write to the connection."""
+        self._http.transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether the connection is about to end."""
+        return self._http.transport.is_closing()
+
+    def close(self) -> None:
+        """End the connection once the answer has been sent."""
+        http = self._http
+        if http.cycle is not None and http.cycle.more_body:
+            http.linger()
+        else:
+            http.transport.close()
 
 
 def refusal(failure: Failure) -> bytes:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from grainwise.domain.app import AppSpec
 from grainwise.gateway import index, oip, openapi, plain
-from grainwise.gateway.body import Receive, Scope, Send
+from grainwise.gateway.body import Placement, Receive, Scope, Send
 from grainwise.gateway.endpoints import Desk, Endpoint, InferEndpoint, PlainEndpoint, send_failure
 from grainwise.gateway.entry import Entry
 from grainwise.gateway.errors import (
@@ -21,7 +21,6 @@ from grainwise.gateway.errors import (
     UnknownAppError,
     failure_of_error,
 )
-from grainwise.runtimes.payloads import Reservation
 
 logger = logging.getLogger("grainwise.gateway")
 
@@ -56,7 +55,7 @@ class Gateway:
             self._calls[f"/v1/apps/{name}".encode()] = simple
         self._router = self._build()
 
-    def place(self, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Reservation | None:
+    def place(self, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Placement | None:
         """Where the body of a call may be written; the protocol asks when a head is complete."""
         endpoint = self._calls.get(target)
         return None if endpoint is None else endpoint.place(headers)

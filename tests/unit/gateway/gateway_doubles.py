@@ -228,8 +228,8 @@ class Raw:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, served: Served) -> "Raw":
-        return cls(*await asyncio.open_connection(served.addresses.host, served.addresses.port))
+    async def connect(cls, served: Served, limit: int = 1 << 24) -> "Raw":
+        return cls(*await asyncio.open_connection(served.addresses.host, served.addresses.port, limit=limit))
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)

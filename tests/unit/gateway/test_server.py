@@ -289,3 +289,29 @@ def test_a_signal_begins_a_drain(number):
         remove()
 
     run(main())
+
+
+def test_a_client_that_sends_too_much_reads_why():
+    async def main():
+        async with serving(limits=Limits(max_body_bytes=1 << 20)) as served:
+            status, _, answer = await post(served, "/v1/apps/reverse", b"x" * (4 << 20), {"Content-Type": "image/png"})
+            assert (status, answer["code"]) == (413, "too_large")
+
+    run(main())
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off():
+    async def main():
+        async with serving(limits=Limits(answer_timeout_ms=50), arena_bytes=128 << 20) as served:
+            image = np.zeros((4000, 4000), np.uint8)
+            body, headers = infer_body([tensor_in(image)], image.tobytes(), parameters={"binary_data_output": True})
+            raw = await Raw.connect(served, limit=1024)
+            lines = [f"{name}: {value}" for name, value in headers.items()]
+            await raw.send(head(INVERT, f"Content-Length: {len(body)}", *lines) + body)
+            while not served.script.arrivals or served.store.live_bytes:
+                await get(served.url, "/v2/health/live")
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await raw.response()
+            await raw.close()
+
+    run(main())
