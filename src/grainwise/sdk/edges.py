@@ -19,6 +19,7 @@ DTYPES = frozenset(
 )
 """NumPy dtypes that may cross an edge."""
 
+_CONCRETE = frozenset(np.sctypeDict.values())
 _SCALARS: dict[object, ValueKind] = {bytes: "bytes", str: "text", bool: "boolean", int: "integer", float: "real"}
 
 
@@ -155,10 +156,8 @@ def _dtype(annotation: object) -> str | None:
     """The NumPy name of the dtype in ``NDArray[...]``, None where it is left open."""
     for argument in get_args(annotation):
         if get_origin(argument) is np.dtype:
-            scalar: Any = get_args(argument)[0]
-            if isinstance(scalar, type) and issubclass(scalar, np.generic):
-                try:
-                    return np.dtype(scalar).name
-                except TypeError:
-                    return None
+            scalar = get_args(argument)[0]
+            # An abstract scalar type such as np.floating leaves the dtype open.
+            if scalar in _CONCRETE:
+                return str(np.dtype(scalar).name)
     return None

@@ -280,6 +280,8 @@ def test_annotations_become_value_types() -> None:
     assert of(NDArray[np.float32]) == ValueType("tensor", "NDArray[float32]", "float32")
     assert of(np.ndarray) == ValueType("tensor", "ndarray")
     assert of(NDArray[Any]).dtype is None
+    assert of(NDArray[np.floating[Any]]).dtype is None
+    assert of(NDArray[np.floating]).dtype is None  # type: ignore[type-arg]
     assert of(list[bytes]).element == ValueType("bytes", "bytes")
     assert of(dict[str, float]) == ValueType("mapping", "dict[str, float]", element=ValueType("real", "float"))
     assert of(Box).fields == (
