@@ -1,6 +1,7 @@
 """Blocks of an arena never overlap and everything given back can be given out again."""
 
 import os
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,6 @@ def test_an_arena_is_sparse_and_closes_its_file():
     fd = arena.fd
     arena.close()
     arena.close()
-    assert not os.path.exists(f"/proc/self/fd/{fd}")
+    assert not Path(f"/proc/self/fd/{fd}").exists()
     assert other.view[STATUS_BYTES] == 1
     other.close()

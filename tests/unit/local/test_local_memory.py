@@ -120,6 +120,8 @@ def test_frames_survive_any_cut():
     for step in (1, 2, 3, 5, 7, len(stream)):
         frames = Frames()
         found = [
-            to_instance.decode(body) for begin in range(0, len(stream), step) for body in frames.feed(stream[begin : begin + step])
+            to_instance.decode(body)
+            for begin in range(0, len(stream), step)
+            for body in frames.feed(stream[begin : begin + step])
         ]
         assert [type(message) for message in found] == [Ping, Run, Ping]

@@ -8,6 +8,7 @@ touched again and the resident part stays near the peak of what was live.
 import mmap
 import os
 from bisect import bisect_left, bisect_right, insort
+from contextlib import suppress
 
 ALIGNMENT = 64
 """Blocks begin on cache lines, which also suits every NumPy dtype."""
@@ -109,5 +110,7 @@ class Arena:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            self.view.release()
             self.view = memoryview(b"")
-            del self._map
+            with suppress(BufferError):  # an array still views it
+                self._map.close()

@@ -41,7 +41,6 @@ class Process:
         self.pinged_at = 0.0
         self.detail = ""
         self.stage = ""
-        self._status = arena.view[:8].cast("q")
         self._timer: asyncio.TimerHandle | None = None
 
     def send(self, message: Struct, fds: Sequence[int] = ()) -> None:
@@ -50,7 +49,7 @@ class Process:
 
     def status(self) -> int:
         """The status word: the number of the stage that it is in plus one, 0 for none."""
-        return int(self._status[0])
+        return int.from_bytes(self.arena.view[:8], "little")
 
     def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
         """Replace the one timer of this process."""

@@ -85,7 +85,7 @@ class LocalRuntime:
         self._is_closing = False
         self._all_gone: asyncio.Future[None] | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._zygote: ZygoteLink | None = ZygoteLink(app_path, self._on_zygote, self._on_zygote_end)
+        self._zygote: ZygoteLink | None = None
         self.capabilities: Capabilities = capabilities(shares.mechanism, arena_bytes - STATUS_BYTES)
         self.spec: AppSpec
         self.store: LocalStore
@@ -115,11 +115,11 @@ class LocalRuntime:
             PlatformError: the share mechanism is not possible here, or the zygote ended.
         """
         runtime = cls(app_path, post, arena_mib << 20, make_shares(share_mechanism), start_limit_s)
-        assert runtime._zygote is not None
+        zygote = runtime._zygote = ZygoteLink(app_path, runtime._on_zygote, runtime._on_zygote_end)
         try:
-            declared = await runtime._zygote.declared(_IMPORT_LIMIT_S)
+            declared = await zygote.declared(_IMPORT_LIMIT_S)
         except BaseException:
-            await runtime._zygote.close()
+            await zygote.close()
             runtime._shares.close()
             raise
         runtime.spec = declared.app
@@ -338,22 +338,8 @@ class LocalRuntime:
 
     def _ensure_zygote(self) -> ZygoteLink:
         if self._zygote is None:
-            zygote = self._zygote = ZygoteLink(self._app_path, self._on_zygote, self._on_zygote_end)
-            self._loop.create_task(self._check_again(zygote))
+            self._zygote = ZygoteLink(self._app_path, self._on_zygote, self._on_zygote_end, self.spec.digest)
         return self._zygote
-
-    async def _check_again(self, zygote: ZygoteLink) -> None:
-        """Refuse to go on with an app file that has changed since the server learnt what it declares."""
-        try:
-            declared = await zygote.declared(_IMPORT_LIMIT_S)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason why nothing starts
-            why = str(error)
-        else:
-            if declared.app.digest == self.spec.digest:
-                return
-            why = f"{self._app_path} declares something else than when the server began; restart the server"
-        await zygote.close()
-        self._on_zygote_end(why)
 
     def _on_zygote(self, message: Forked | Reaped) -> None:
         process = self._process_by_serial.get(message.serial)

@@ -256,17 +256,21 @@ class SignalShares:
     """A supervisor process that stops and continues; it continues everything when this server ends."""
 
     def __init__(self) -> None:
+        self._cores_by_pid: dict[int, float] = {}
+        self._encoder = Encoder()
+        self._process, self._socket = self._start()
+
+    @staticmethod
+    def _start() -> tuple["Popen[bytes]", socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = Popen(
+            process = Popen(
                 [sys.executable, "-m", "grainwise.runtimes.local.supervisor", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=DEVNULL,
                 start_new_session=True,
             )
-        self._socket = ours
-        self._cores_by_pid: dict[int, float] = {}
-        self._encoder = Encoder()
+        return process, ours
 
     @property
     def mechanism(self) -> Mechanism:
@@ -282,7 +286,7 @@ class SignalShares:
         """Hold ``pid`` and its threads to ``cpu_cores`` from now on.
 
         Raises:
-            PlatformError: the supervisor has ended.
+            PlatformError: there can be no supervisor.
         """
         if self._cores_by_pid.get(pid) != cpu_cores:
             self._cores_by_pid[pid] = cpu_cores
@@ -301,10 +305,20 @@ class SignalShares:
     def _send(self, pid: int, cpu_cores: float) -> None:
         try:
             self._socket.send(self._encoder.encode((pid, cpu_cores)))
-        except OSError as error:
-            raise PlatformError(
-                f"the process that holds CPU shares ({self._process.pid}) has ended: {error}; restart the server"
-            ) from error
+        except OSError:
+            self._restart()
+
+    def _restart(self) -> None:
+        """The supervisor has been killed: what it had stopped goes on, and another takes over."""
+        self._socket.close()
+        self._process.wait()
+        self._process, self._socket = self._start()
+        for pid, cpu_cores in self._cores_by_pid.items():
+            continue_process(pid)
+            try:
+                self._socket.send(self._encoder.encode((pid, cpu_cores)))
+            except OSError as error:
+                raise PlatformError(f"the process that holds CPU shares ends as soon as it begins: {error}") from error
 
     def close(self) -> None:
         """End the supervisor, which continues what it had stopped. Idempotent."""

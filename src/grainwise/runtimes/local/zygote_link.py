@@ -24,10 +24,18 @@ class ZygoteLink:
         app_path: the app file.
         on_message: hears ``Forked`` and ``Reaped``.
         on_end: called once when the zygote has ended unasked, with why.
+        digest: what the file must declare, as the server knows it from an earlier import; empty for the first.
     """
 
-    def __init__(self, app_path: Path, on_message: Callable[[Forked | Reaped], None], on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app_path: Path,
+        on_message: Callable[[Forked | Reaped], None],
+        on_end: Callable[[str], None],
+        digest: str = "",
+    ) -> None:
         self.app_path = app_path
+        self._digest = digest
         self._on_message = on_message
         self._on_end = on_end
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -82,13 +90,20 @@ class ZygoteLink:
     def _on_frame(self, body: memoryview) -> None:
         message = from_zygote.decode(body)
         if isinstance(message, Declared):
-            if not self._declared.done():
+            if self._digest in ("", message.app.digest):
                 self._declared.set_result(message)
+            else:
+                why = f"{self.app_path} declares something else than when the server began; restart the server"
+                self._refuse(DeclarationError(why))
+                self._process.kill()
         elif isinstance(message, Refused):
-            if not self._declared.done():
-                self._declared.set_exception(_error(message))
-        else:
+            self._refuse(_error(message))
+        elif not self._declared.exception():
             self._on_message(message)
+
+    def _refuse(self, error: GrainwiseError) -> None:
+        self._declared.set_exception(error)
+        self._declared.exception()  # it is told to ``on_end`` too, so no one need await it
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -98,10 +113,10 @@ class ZygoteLink:
         status = self._process.wait()
         why = f"the process that imported {self.app_path} {ending(status)}"
         if not self._declared.done():
-            self._declared.set_exception(
-                PlatformError(f"{why} before it could say what the app declares; see its output above")
-            )
-            self._declared.exception()
+            self._refuse(PlatformError(f"{why} before it could say what the app declares; see its output above"))
+        refusal = self._declared.exception()
+        if refusal is not None:
+            why = str(refusal)
         self._exited.set_result(None)
         if not self._is_closing:
             self._is_closing = True
