@@ -87,6 +87,10 @@ class Driver:
         """Call ``observer`` after each event."""
         self._observers.append(observer)
 
+    def unobserve(self, observer: Observer) -> None:
+        """Stop calling ``observer``."""
+        self._observers = [each for each in self._observers if each != observer]
+
     def next_request(self) -> int:
         """A fresh request number."""
         self._requests += 1

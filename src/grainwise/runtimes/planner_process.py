@@ -1,4 +1,4 @@
-"""The process that ``ProcessPlanner`` talks to: problems on standard input, answers on standard output, until the input ends."""
+"""The process that ``ProcessPlanner`` talks to: problems on standard input, answers on standard output."""
 
 import importlib
 import os

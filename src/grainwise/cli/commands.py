@@ -1,0 +1,296 @@
+"""What the commands do, apart from serving the demo: check, profile, plan, serve, replay."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from grainwise.cli.profiles import profile_path, read_profile, save_profile
+from grainwise.cli.render import console, render_plan, render_stages, render_table
+from grainwise.control.replay import replay
+from grainwise.domain.app import AppSpec, Slo
+from grainwise.domain.errors import ArtifactError, ConfigurationError
+from grainwise.domain.machine import NOMINAL_PRICES
+from grainwise.domain.plan import Objective, render_grain
+from grainwise.gateway.grains import parse_grain
+from grainwise.planning.granularity import granularities
+from grainwise.planning.problem import PlanTable, Problem
+from grainwise.planning.table import compute
+from grainwise.predictors.fit import latency_model, workload_of
+from grainwise.profiles.artifact import Profile, check
+from grainwise.runtimes.loading import load_app
+from grainwise.runtimes.local.machine import this_node
+from grainwise.runtimes.local.runtime import ARENA_MIB
+from grainwise.runtimes.local.shares import Mechanism, capabilities
+from grainwise.runtimes.log_writer import read_log
+
+if TYPE_CHECKING:
+    from grainwise.cli.serving import ServeOptions
+
+T = TypeVar("T")
+
+
+def read_spec(app: Path) -> AppSpec:
+    """Import an app file in this process (it is the user's own) and return its declaration.
+
+    Raises:
+        DeclarationError: it cannot be served; the message says why and how to mend it.
+        ConfigurationError: there is no such file.
+    """
+    if not app.is_file():
+        raise ConfigurationError(f"there is no app file {app}; give the path of a Python file with an App")
+    return load_app(app).spec(app.read_bytes())
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def check_app(app: Path, as_json: bool) -> None:
+    """``grainwise check``."""
+    spec = read_spec(app)
+    if as_json:
+        print_json(spec)
+        return
+    count = sum(1 for _ in granularities(spec.graph))
+    console().print(render_stages(spec))
+    console().print(f"{len(spec.graph.stages)} stages, {count} granularities. Next: grainwise profile {app}")
+
+
+def profile_app(app: Path, budget: float, inputs: list[Path], out: Path | None, fresh: bool, as_json: bool) -> Profile:
+    """``grainwise profile``; also what ``serve`` and ``demo`` do when there is no profile.
+
+    Raises:
+        GrainwiseError: the app or its inputs cannot be profiled.
+    """
+    from grainwise.profiler.run import profile
+
+    where = out if out is not None else profile_path(app)
+    previous = None
+    if not fresh and where.exists():
+        try:
+            found = read_profile(app, where)
+        except ArtifactError:
+            found = None
+        if found is not None and not found.is_complete:
+            previous = found
+    given = [(path.read_bytes(),) for path in inputs] or None
+    shown = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeRemainingColumn())
+    with Progress(*columns, console=shown, disable=as_json) as progress:
+        task = progress.add_task(f"profiling {app.stem}", total=budget, detail="")
+
+        def step(state: object) -> None:
+            elapsed, detail = getattr(state, "elapsed_s", 0.0), getattr(state, "detail", "")
+            progress.update(task, completed=min(budget, elapsed), detail=detail)
+
+        measured = asyncio.run(
+            profile(
+                app,
+                budget_s=budget,
+                inputs=given,
+                previous=previous,
+                on_progress=step,
+                save=lambda each: save_profile(each, where),
+            )
+        )
+        progress.update(task, completed=budget)
+    save_profile(measured, where)
+    if as_json:
+        print_json(measured)
+    else:
+        shown.print(f"profile of {measured.app} on {measured.device_class}: {where}")
+    return measured
+
+
+class PlanOutput(Struct, frozen=True):
+    """What ``grainwise plan --json`` prints. ``device_class`` is where the profile was measured."""
+
+    rate_per_s: float
+    slo: Slo
+    device_class: str
+    chosen: str
+    table: PlanTable
+
+
+def plan_output(
+    app: Path,
+    rate: float,
+    slo_ms: float | None,
+    grain: str | None,
+    objective: Objective,
+    cores: float | None,
+    path: Path | None,
+) -> PlanOutput:
+    """Plan an app for this machine, or for one with ``cores``, from its profile.
+
+    Raises:
+        GrainwiseError: the app, its profile or an option cannot be used.
+    """
+    if rate <= 0:
+        raise ConfigurationError(f"--rate must be positive, not {rate:g}")
+    if slo_ms is not None and slo_ms <= 0:
+        raise ConfigurationError(f"--slo-ms must be positive, not {slo_ms:g}")
+    if cores is not None and cores <= 0:
+        raise ConfigurationError(f"--cores must be positive, not {cores:g}")
+    spec = read_spec(app)
+    measured = read_profile(app, path)
+    check(measured, spec=spec, device_class=None)
+    if slo_ms is not None:
+        spec = msgspec.structs.replace(spec, slo=Slo(slo_ms, spec.slo.target))
+    node = this_node()
+    if cores is not None:
+        node = msgspec.structs.replace(node, cpu_cores=cores)
+    mechanism = msgspec.convert(measured.share_mechanism, Mechanism)
+    table = compute(
+        Problem(
+            number=0,
+            app=spec,
+            model=latency_model(measured),
+            hop=measured.hop,
+            workload=workload_of(measured, rate),
+            nodes=(node,),
+            capabilities=capabilities(mechanism, ARENA_MIB << 20),
+            prices=NOMINAL_PRICES,
+            objective=objective,
+            grain=parse_grain(spec, grain) if grain else None,
+        )
+    )
+    return PlanOutput(rate, spec.slo, measured.device_class, render_grain(table.winner.plan.grain), table)
+
+
+def plan_app(
+    app: Path,
+    rate: float,
+    slo_ms: float | None,
+    grain: str | None,
+    objective: Objective,
+    cores: float | None,
+    path: Path | None,
+    as_json: bool,
+) -> None:
+    """``grainwise plan``.
+
+    Raises:
+        GrainwiseError: see ``plan_output``.
+    """
+    output = plan_output(app, rate, slo_ms, grain, objective, cores, path)
+    if as_json:
+        print_json(output)
+        return
+    spec = msgspec.structs.replace(read_spec(app), slo=output.slo)
+    print_table(output.table, rate, spec, read_profile(app, path))
+
+
+def print_table(table: PlanTable, rate: float, spec: AppSpec, measured: Profile) -> None:
+    """The plan table with the winner, why it won, and on what the figures rest."""
+    shown = console()
+    shown.print(render_table(table, rate, spec.slo.latency_ms, spec.slo.target))
+    winner = table.winner
+    shown.print(("chosen: " if table.is_feasible else "nothing meets the SLO; nearest: ") + render_grain(winner.plan.grain))
+    shown.print(render_plan(winner.plan))
+    shown.print(f"why: {table.because}")
+    if table.nearest:
+        shown.print(table.nearest)
+    error = winner.predicted.error_fraction
+    shown.print(f"measured on {measured.device_class}, held-out error of latency {error:.0%}; prices: {NOMINAL_PRICES.source}")
+
+
+def serve_app(options: "ServeOptions", profile_budget: float, as_json: bool) -> None:
+    """``grainwise serve``: until SIGTERM or SIGINT.
+
+    Raises:
+        GrainwiseError: it cannot begin.
+    """
+    if not options.app_path.is_file():
+        raise ConfigurationError(f"there is no app file {options.app_path}; give the path of a Python file with an App")
+    if options.profile is None and profile_budget > 0 and not profile_path(options.app_path).exists():
+        Console(stderr=True).print(f"no profile of {options.app_path} yet: measuring for {profile_budget:g} s first")
+        profile_app(options.app_path, profile_budget, [], None, False, False)
+    run_on_uvloop(_serve(options, as_json))
+
+
+def run_on_uvloop(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the event loop that the server uses."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+class ServeAnnouncement(Struct, frozen=True):
+    """What ``grainwise serve --json`` prints once it is ready."""
+
+    app: str
+    url: str
+    admin: str | None
+    grain: str
+    plan_id: str
+    log: str
+    device_class: str
+    profile_device_class: str
+
+
+async def _serve(options: "ServeOptions", as_json: bool) -> None:
+    from grainwise.cli.serving import Serving
+    from grainwise.gateway.server import on_signals
+
+    shown = Console(stderr=True)
+    serving = await Serving.open(options)
+    try:
+        remove = on_signals(serving.drain)
+        await serving.ready()
+        plan = serving.table.winner.plan
+        at = serving.addresses
+        if as_json:
+            status = serving.status()
+            print_json(
+                ServeAnnouncement(
+                    serving.spec.name,
+                    at.url,
+                    at.admin,
+                    render_grain(plan.grain),
+                    plan.id,
+                    str(serving.log.folder),
+                    status.device_class,
+                    status.profile_device_class,
+                )
+            )
+        else:
+            shown.print(f"serving {serving.spec.name} at {at.url}/v1/apps/{serving.spec.name} (OIP v2 at {at.url}/v2)")
+            shown.print(f"granularity {render_grain(plan.grain)}: {serving.table.because}")
+            shown.print(f"admin API at {at.admin}; log in {serving.log.folder}")
+            if serving.measured.device_class != serving.device_class:
+                shown.print(
+                    f"[yellow]profile of another machine accepted: measured on {serving.measured.device_class}, "
+                    f"this is {serving.device_class}[/yellow]"
+                )
+        await serving.stopped(lambda: shown.print("draining: no new requests; those in flight are answered"))
+        remove()
+    finally:
+        await serving.close()
+
+
+def replay_log(path: Path, as_json: bool) -> int:
+    """``grainwise replay``; the exit code.
+
+    Raises:
+        ArtifactError: there is no log, or it cannot be replayed.
+    """
+    report = replay(read_log(path))
+    if as_json:
+        print_json(report)
+    elif report.is_identical:
+        console().print(f"{report.entries} entries in {report.segments} segments: identical actions")
+    elif report.divergence is not None:
+        console().print(f"entry {report.divergence.seq} differs\nevent    {report.divergence.event}")
+        console().print(f"logged   {report.divergence.logged}\nreplayed {report.divergence.replayed}")
+    return 0 if report.is_identical else 1

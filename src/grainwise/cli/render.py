@@ -1,0 +1,118 @@
+"""What the commands print for people: tables of plans, stages and load."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from grainwise.cli.load_generator import LoadReport
+from grainwise.domain.app import AppSpec
+from grainwise.domain.graph import Element, Gathered, Graph, Input, Merged, Source
+from grainwise.domain.plan import FunctionPlan, Plan, render_grain
+from grainwise.planning.problem import PlanTable
+
+
+def console() -> Console:
+    """Standard output; wide enough that piped tables keep their columns."""
+    shown = Console()
+    return shown if shown.is_terminal else Console(width=140)
+
+
+def render_function(function: FunctionPlan) -> str:
+    """A function as one line: ``detect+crop 1 core, batch 4, 2 instances``."""
+    plural = "" if function.instances == 1 else "s"
+    return (
+        f"{'+'.join(function.stages)}: {function.cpu_cores:g} core{'' if function.cpu_cores == 1 else 's'}, "
+        f"batch {function.max_batch}, {function.instances} instance{plural}"
+    )
+
+
+def render_plan(plan: Plan) -> str:
+    """A plan as lines, a function each."""
+    return "\n".join(f"  {render_function(function)}" for function in plan.functions)
+
+
+def render_table(table: PlanTable, rate_per_s: float, slo_ms: float, target: float) -> Table:
+    """Every granularity, the chosen one first."""
+    shown = Table(
+        title=f"granularities at {rate_per_s:g} requests/s, SLO {slo_ms:g} ms for {target:.1%} (predicted, from the profile)",
+        title_justify="left",
+    )
+    shown.add_column("")
+    shown.add_column("granularity", overflow="fold")
+    for name in ("cores", "p50 ms", "p95 ms", "attain", "capacity/s", "billed $/h", "prov. $/h"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("what it lacks", overflow="fold")
+    for option in table.options:
+        is_winner = option is table.options[0]
+        predicted = option.predicted
+        cores = sum(function.cpu_cores * function.instances for function in option.plan.functions)
+        shown.add_row(
+            "✔" if is_winner and table.is_feasible else ("≈" if is_winner else ""),
+            render_grain(option.plan.grain),
+            f"{cores:g}",
+            f"{predicted.p50_ms:.1f}",
+            f"{predicted.p95_ms:.1f}",
+            f"{predicted.attainment:.1%}",
+            f"{predicted.capacity_per_s:.1f}",
+            f"{predicted.billed_usd_per_hour:.4f}",
+            f"{predicted.provisioned_usd_per_hour:.4f}",
+            "" if is_winner else option.lacks,
+            style="bold" if is_winner else None,
+        )
+    return shown
+
+
+def render_stages(spec: AppSpec) -> Table:
+    """The stages of an app with their edges."""
+    shown = Table(title=f"app {spec.name}: SLO {spec.slo.latency_ms:g} ms for {spec.slo.target:.1%}", title_justify="left")
+    for name in ("stage", "reads", "returns", "max batch", "size", "device"):
+        shown.add_column(name, overflow="fold")
+    for index, node in enumerate(spec.graph.stages):
+        declared = spec.spec(index)
+        within = "".join(f" (each {each})" for each in node.scope)
+        guards = "".join(f" if {render_source(spec.graph, guard.on)} is {guard.equals!r}" for guard in node.guards)
+        shown.add_row(
+            node.name + within,
+            ", ".join(render_source(spec.graph, source) for source in node.inputs) + guards,
+            declared.output.annotation,
+            str(declared.max_batch),
+            declared.size,
+            declared.device,
+        )
+    return shown
+
+
+def render_source(graph: Graph, source: Source) -> str:
+    """Where a value comes from, in words."""
+    if isinstance(source, Input):
+        return graph.input_names[source.index]
+    if isinstance(source, Element):
+        return f"each of {render_source(graph, graph.eaches[source.each].over)}"
+    if isinstance(source, Gathered):
+        return f"all {render_source(graph, graph.eaches[source.each].result)}"
+    if isinstance(source, Merged):
+        return " or ".join(render_source(graph, option) for option in source.options)
+    return graph.stages[source.stage].name
+
+
+def render_load(report: LoadReport) -> Table:
+    """A load report as one row."""
+    shown = Table(title_justify="left")
+    rows: Sequence[tuple[str, str]] = (
+        ("offered", str(report.offered)),
+        ("offered/s", f"{report.offered_per_s:g}"),
+        ("right", str(report.right)),
+        ("wrong", str(report.wrong)),
+        ("status", " ".join(f"{status}×{count}" for status, count in report.status_counts.items())),
+        ("p50 ms", f"{report.p50_ms:.1f}"),
+        ("p95 ms", f"{report.p95_ms:.1f}"),
+        ("p99 ms", f"{report.p99_ms:.1f}"),
+        ("attainment", "-" if report.attainment is None else f"{report.attainment:.2%}"),
+        ("goodput/s", f"{report.goodput_per_s:g}"),
+        ("sent late by ≤ ms", f"{report.max_send_delay_ms:.1f}"),
+    )
+    for name, _ in rows:
+        shown.add_column(name, justify="right")
+    shown.add_row(*(value for _, value in rows))
+    return shown

@@ -1,0 +1,69 @@
+"""A request that makes a stage raise, hang, exit or crash fails alone; its batch neighbours are answered."""
+
+import asyncio
+
+import pytest
+
+from .serving_harness import run, serve, write_app
+
+SOURCE = '''
+import ctypes, os, time
+from grainwise import App, Batch, Failed, Slo
+
+app = App("poison", slo=Slo(latency_ms=20_000, target=0.9))
+
+@app.stage(max_batch=8)
+def prepare(words: Batch[str]) -> Batch[str]:
+    return [word.strip() for word in words]
+
+@app.stage(max_batch=8, timeout_ms=700)
+def risky(words: Batch[str]) -> Batch[str]:
+    for word in words:
+        if word == "raise":
+            raise ValueError("no such word")
+        if word == "hang":
+            while True:
+                time.sleep(60)
+        if word == "exit":
+            os._exit(3)
+        if word == "segfault":
+            ctypes.string_at(0)
+        if word == "type":
+            return [3 for _ in words]
+    return [Failed("unwanted") if word == "declared" else word.upper() for word in words]
+
+@app.flow
+def shout(word: str) -> str:
+    return risky(prepare(word))
+'''
+
+CASES = {
+    "raise": (500, "risky"),
+    "declared": (500, "risky"),
+    "type": (500, "risky"),
+    "hang": (502, ""),
+    "exit": (502, "risky"),
+    "segfault": (502, "risky"),
+}
+
+
+@pytest.mark.parametrize("poison", list(CASES))
+@pytest.mark.parametrize("grain", ["fused", "split"])
+def test_a_poisonous_request_fails_alone(tmp_path, poison, grain):
+    status, stage = CASES[poison]
+
+    async def main():
+        app = write_app(tmp_path, SOURCE)
+        async with serve(app, tmp_path, grain=grain) as live:
+            words = [f"w{index}" for index in range(10)]
+            words.insert(4, poison)
+            answers = dict(zip(words, await asyncio.gather(*(live.post({"word": word}) for word in words)), strict=True))
+            bad_status, bad = answers.pop(poison)
+            assert bad_status == status, bad
+            assert "Traceback" not in str(bad)
+            if stage:
+                assert stage in str(bad), bad
+            assert {word: answer for word, answer in answers.items() if answer != (200, {"outputs": {"output": word.upper()}})} == {}
+            assert (await live.post({"word": "after"}))[0] == 200
+
+    run(main())
