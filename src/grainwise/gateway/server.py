@@ -26,6 +26,8 @@ from grainwise.runtimes.payloads import PayloadStore
 from grainwise.telemetry.http import HttpCounters
 
 BACKLOG = 2048
+STOP_GRACE_S = 1.0
+"""How long calls may take to end once the listeners stop; ``drain`` is for waiting longer."""
 
 
 class Addresses(Struct, frozen=True):
@@ -65,6 +67,22 @@ class _Listener(uvicorn.Server):
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ends.wait(), 1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close idle connections at once, give calls a moment, then cancel them; uvicorn's own way sleeps and polls."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        calls = list(self.server_state.tasks)
+        if calls:
+            _, late = await asyncio.wait(calls, timeout=STOP_GRACE_S)
+            for call in late:
+                call.cancel()
+            if late:
+                await asyncio.wait(late)
 
     def end(self) -> None:
         """Stop accepting and close."""
@@ -144,7 +162,6 @@ class Server:
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=self._limits.keep_alive_s,
-            timeout_graceful_shutdown=1,
             backlog=BACKLOG,
         )
 

@@ -315,3 +315,20 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off():
             await raw.close()
 
     run(main())
+
+
+def test_a_stop_ends_a_call_that_is_not_answered():
+    async def main():
+        async with serving() as served:
+            script = served.script
+            arrived = asyncio.Event()
+            script.on_arrival = lambda event: arrived.set()
+            raw = await Raw.connect(served)
+            await raw.send(b"".join(whole_request()))
+            await arrived.wait()
+            await served.server.stop()
+            assert script.events[-1] == RequestCancelled(1)
+            script.answer(script.arrivals[0])
+            await raw.close()
+
+    run(main())
