@@ -135,8 +135,8 @@ class Endpoint:
         finally:
             if link is not None:
                 link.on_lost = None
-            if not ticket.future.done():
-                door.cancel(ticket.request)
+            # Does nothing to a request that was answered; one whose call was cancelled is still there.
+            door.cancel(ticket.request)
 
     @staticmethod
     async def _watch(
