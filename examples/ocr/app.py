@@ -33,3 +33,11 @@ def ocr(image: bytes) -> list[str]:
 def read(line: NDArray[np.uint8]) -> Reading:
     """The body of the fan-out: one line."""
     return recognise(orient(line))
+
+
+@app.samples
+def samples() -> list[bytes]:
+    """Pictures to profile with."""
+    from pictures import pictures  # drawn only when they are asked for, and then in an instance
+
+    return [picture.content for picture in pictures()]

@@ -109,11 +109,11 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded() -> Non
 def test_a_missing_or_another_model_names_the_package_to_install() -> None:
     absent = models.ModelFile("no_such_package", "no-such-package==1", "det.onnx", "00")
     with pytest.raises(ArtifactError, match=r'no_such_package.*pip install "no-such-package==1"'):
-        absent.read()
+        absent.find()
     known = models.LIGHT.orient
     other = models.ModelFile(known.package, known.requirement, known.path, "0" * 64)
     with pytest.raises(ArtifactError, match=r'another model.*pip install "rapidocr-onnxruntime==1.4.4"'):
-        other.read()
+        other.find()
 
 
 @pytest.mark.parametrize("file", VARIANTS)
