@@ -36,3 +36,8 @@ def join(lists: Batch[list[str]]) -> Batch[str]:
 @app.flow
 def report(text: str) -> str:
     return join(each(lambda word: count(clean(word)), split(text)))
+
+
+@app.samples
+def texts() -> list[str]:
+    return ["Deep GRAIN, wise", "to be, or not to be: that is the question", " ".join(["many (small) words."] * 30)]

@@ -12,6 +12,7 @@ from grainwise.domain.app import AppSpec, DeviceKind, Slo
 from grainwise.domain.errors import DeclarationError
 from grainwise.domain.graph import Graph, Input, Source
 from grainwise.domain.values import ValueType
+from grainwise.sdk import samples as example_inputs
 from grainwise.sdk import sizes
 from grainwise.sdk.closures import check_captured
 from grainwise.sdk.edges import describe, fits
@@ -30,6 +31,7 @@ D = TypeVar("D")
 E = TypeVar("E")
 F = TypeVar("F")
 R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S", bound=example_inputs.SamplesFunction)
 
 
 class Results(Protocol[R_co]):
@@ -98,6 +100,7 @@ class App:
         self.stages: dict[str, Stage[..., Any]] = {}
         self._flow: Flow[..., Any] | None = None
         self._traced: _TracedFlow | None = None
+        self._samples: tuple[example_inputs.SamplesFunction, str] | None = None
 
     def __repr__(self) -> str:
         return f"<app {self.name!r}>"
@@ -242,6 +245,37 @@ class App:
         flow = Flow(self.name, function)
         self._flow = flow
         return flow
+
+    def samples(self, function: S) -> S:
+        """Declare example inputs, for profiles, demonstrations and documents.
+
+        Args:
+            function: takes nothing and returns a list with an entry per sample: the input, or a tuple of inputs where the flow
+                has several. It is called in an instance only.
+
+        Raises:
+            DeclarationError: the app already has samples, or the function needs arguments.
+        """
+        if self._samples is not None:
+            raise DeclarationError(f"{caller()}: app {self.name!r} already has samples at {self._samples[1]}; an app has one")
+        place = caller()
+        example_inputs.check_function(function, self.name, place)
+        self._samples = (function, place)
+        return function
+
+    def sample_values(self) -> list[tuple[object, ...]]:
+        """The example inputs: per sample a value for each entry value. Runs the user's function.
+
+        Raises:
+            DeclarationError: there are none, or the function failed; the message says how to mend it.
+        """
+        names = self.graph.input_names
+        if self._samples is None:
+            raise DeclarationError(
+                f"{self.place}: app {self.name!r} has no samples. Add to its file:\n{example_inputs.how_to_add(names)}"
+            )
+        function, place = self._samples
+        return example_inputs.read(function, self.name, place, names)
 
     @property
     def graph(self) -> Graph:

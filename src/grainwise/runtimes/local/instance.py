@@ -14,7 +14,7 @@ from grainwise.control.events import ItemFailure, ItemResult
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import GrainwiseError, InputError
 from grainwise.domain.extent import Extent, make_extent
-from grainwise.domain.graph import Gathered, Output, Source
+from grainwise.domain.graph import Gathered, Input, Output, Source
 from grainwise.domain.values import SKIPPED, Payload, Ref
 from grainwise.runtimes.execute import SKIPPED_VALUE, Outcome, Resident
 from grainwise.runtimes.local.arena import Arena
@@ -37,6 +37,8 @@ from grainwise.runtimes.local.wire import (
     Published,
     Ready,
     Run,
+    Sample,
+    Sampled,
     SetUp,
     Stop,
     Tight,
@@ -129,6 +131,8 @@ class Instance:
             elif isinstance(message, SetUp):
                 if not self._set_up(message):
                     return
+            elif isinstance(message, Sample):
+                self._send(self._sample())
             elif isinstance(message, Stop):
                 return
 
@@ -221,6 +225,23 @@ class Instance:
             error = str(failure)
         self._send(Loaded(message.stages, _clock_us() - began, memory_mib(), error))
 
+    def _sample(self) -> Sampled:
+        """The app's example inputs, left where instances can read them."""
+        names = self._graph.input_names
+        plans = [self._handing_on(Input(index), f"sample of {name}") for index, name in enumerate(names)]
+        values: list[Published] = []
+        inputs = Inputs()
+        try:
+            samples = tuple(
+                tuple([self._payload(plan, value, inputs, values) for plan, value in zip(plans, sample, strict=True)])
+                for sample in self._resident.app.sample_values()
+            )
+        except MemoryFullError as error:
+            return Sampled((), (), f"the samples are larger than an arena: {error}; give fewer or smaller ones")
+        except GrainwiseError as error:
+            return Sampled((), (), str(error))
+        return Sampled(samples, tuple(values))
+
     # Invocations
 
     def _run(self, message: Run) -> None:
@@ -267,18 +288,14 @@ class Instance:
         if plan is None:
             extent = make_extent(self._graph, mask)
             codecs = tuple(self._resident.codec(source) for source in extent.inputs)
-            outputs = tuple(
-                _OutputPlan(
-                    source,
-                    self._resident.codec(source),
-                    self._types.number(self._types.stored(source)),
-                    self._producer(source),
-                    is_many=self._resident.is_many(source),
-                )
-                for source in extent.outputs
-            )
+            outputs = tuple(self._handing_on(source, self._producer(source)) for source in extent.outputs)
             plan = self._plans[mask] = _Plan(extent, codecs, outputs)
         return plan
+
+    def _handing_on(self, source: Source, producer: str) -> _OutputPlan:
+        resident = self._resident
+        edge_type = self._types.number(self._types.stored(source))
+        return _OutputPlan(source, resident.codec(source), edge_type, producer, is_many=resident.is_many(source))
 
     def _producer(self, source: Source) -> str:
         """The stage to name when a value cannot be handed on."""

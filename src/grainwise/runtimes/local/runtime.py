@@ -12,7 +12,6 @@ from msgspec import Raw
 
 from grainwise.control.actions import CancelInvocation, Invoke, KillInstance, LoadStages, StartInstance, StopInstance
 from grainwise.control.events import (
-    Event,
     InstanceFailed,
     InstanceReady,
     InstanceStopped,
@@ -22,6 +21,8 @@ from grainwise.control.events import (
 )
 from grainwise.control.performers import Post
 from grainwise.domain.app import AppSpec
+from grainwise.domain.because import Because
+from grainwise.domain.errors import DeclarationError
 from grainwise.domain.machine import Capabilities
 from grainwise.domain.values import Payload
 from grainwise.runtimes.local.arena import STATUS_BYTES
@@ -48,6 +49,8 @@ from grainwise.runtimes.local.wire import (
     Ready,
     Reaped,
     Run,
+    Sample,
+    Sampled,
     SetUp,
     Stop,
     Tight,
@@ -82,6 +85,7 @@ class LocalRuntime:
         self._process_by_arena: dict[int, Process] = {}
         self._serial = 0
         self._warm_ups: dict[int, tuple[Payload, ...]] = {}
+        self._sampling: dict[int, asyncio.Future[Sampled]] = {}
         self._is_closing = False
         self._all_gone: asyncio.Future[None] | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -212,6 +216,32 @@ class LocalRuntime:
         """
         self._warm_ups[stages] = inputs
 
+    async def samples(self) -> list[tuple[Payload, ...]]:
+        """The app's example inputs, made in an instance of their own: per sample a payload for each entry value.
+
+        The caller owns the handles. No event is posted.
+
+        Raises:
+            DeclarationError: the app has no samples, or their function failed, ended its process or took too long.
+        """
+        # A negative number is an instance of ours, of which no controller knows.
+        instance = -1 - self._serial
+        answer = self._sampling[instance] = self._loop.create_future()
+        because = Because("samples")
+        self.start(StartInstance(instance, self.spec.name, 0, "local", 1.0, 0.0, because))
+        try:
+            sampled = await asyncio.wait_for(answer, self._start_limit_s)
+        except TimeoutError:
+            raise DeclarationError(
+                f"{self._app_path}: the samples of app {self.spec.name!r} were not ready after {self._start_limit_s:g} s"
+            ) from None
+        finally:
+            del self._sampling[instance]
+            self.kill(KillInstance(instance, because))
+        if sampled.error:
+            raise DeclarationError(sampled.error)
+        return list(sampled.samples)
+
     def pid(self, instance: int) -> int:
         """The process behind an instance.
 
@@ -308,6 +338,14 @@ class LocalRuntime:
         elif isinstance(message, Broken):
             process.detail = message.detail
             process.stage = message.stage
+        elif isinstance(message, Sampled):
+            for published in message.values:
+                self.store.adopt(published)
+            answer = self._sampling.get(process.instance)
+            if answer is None:
+                self.store.release(tuple(published.handle for published in message.values))
+            else:
+                answer.set_result(message)
         elif isinstance(message, Tight):
             self.store.regions.arenas[process.arena.number].is_tight = True
             freed = self.store.regions.take_freed(process.arena.number)
@@ -454,9 +492,25 @@ class LocalRuntime:
         number = process.status() - 1
         return self.spec.graph.stages[number].name if 0 <= number < len(self.spec.graph.stages) else ""
 
-    def _tell(self, event: Event) -> None:
-        if not self._is_closing:
+    def _tell(self, event: "_Told") -> None:
+        if event.instance < 0:
+            self._on_sampling(event)
+        elif not self._is_closing:
             self._post(event)
+
+    def _on_sampling(self, event: "_Told") -> None:
+        process = self._processes.get(event.instance)
+        answer = self._sampling.get(event.instance)
+        if isinstance(event, InstanceReady) and process is not None:
+            process.is_loading = True
+            process.send(Sample())
+        elif isinstance(event, InstanceFailed) and answer is not None and not answer.done():
+            answer.set_exception(
+                DeclarationError(f"{self._app_path}: the process that made the samples of its app failed: {event.detail}")
+            )
+
+
+_Told = InstanceReady | InstanceFailed | InstanceStopped | InvocationDone | InvocationFailed | StagesLoaded
 
 
 def _now_us() -> int:

@@ -11,6 +11,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from grainwise.control.events import ItemResult, StageSpan
 from grainwise.domain.app import AppSpec
+from grainwise.domain.values import Payload
 
 INLINE_BYTES = 4096
 """Values up to this length travel in the message; longer ones lie in an arena."""
@@ -120,7 +121,11 @@ class Stop(Struct, frozen=True, array_like=True, tag=9):
     """End."""
 
 
-ToInstance = SetUp | Run | Load | Cancel | Free | Map | Unmap | Ping | Stop
+class Sample(Struct, frozen=True, array_like=True, tag=10):
+    """Make the app's example inputs."""
+
+
+ToInstance = SetUp | Run | Load | Cancel | Free | Map | Unmap | Ping | Stop | Sample
 
 
 # Instance to server
@@ -184,7 +189,15 @@ class Pong(Struct, frozen=True, array_like=True, tag=7):
     """Alive."""
 
 
-FromInstance = Ready | Broken | Loaded | Done | NotDone | Tight | Pong
+class Sampled(Struct, frozen=True, array_like=True, tag=8):
+    """The app's example inputs: per sample a payload for each entry value; or why there are none."""
+
+    samples: tuple[tuple[Payload, ...], ...]
+    values: tuple[Published, ...]
+    error: str = ""
+
+
+FromInstance = Ready | Broken | Loaded | Done | NotDone | Tight | Pong | Sampled
 
 
 # Server and zygote
