@@ -51,7 +51,8 @@ $(READY): pyproject.toml constraints.txt
 install: $(READY)
 
 check: $(READY)
-	$(call lane,check,180,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports)
+	$(call lane,check,180,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && \
+	for example in examples/*/; do MYPYPATH=src:$$example $(BIN)/mypy $$example*.py || exit 1; done)
 
 test: $(READY)
 	$(call lane,test,720,$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS))
@@ -63,7 +64,7 @@ docs: $(READY)
 	$(call lane,docs,120,$(BIN)/mkdocs build --strict --quiet)
 
 smoke: $(READY)
-	$(call lane,smoke,120,for app in examples/*/app*.py; do $(BIN)/grainwise check "$$app"; done)
+	$(call lane,smoke,120,for app in examples/*/app*.py; do $(BIN)/grainwise check "$$app" || exit 1; done)
 
 bench: $(READY)
 	$(call lane,bench,1200,$(BIN)/python -m benchmarks $(BENCH_ARGS))
