@@ -7,7 +7,7 @@ from functools import partial
 
 from grainwise.domain.errors import GrainwiseError
 from grainwise.domain.time import Instant
-from grainwise.gateway import oip, plain
+from grainwise.gateway import oip, oip_answer, plain
 from grainwise.gateway.body import (
     EXTENSION,
     Announcement,
@@ -201,7 +201,7 @@ class InferEndpoint(Endpoint):
             await self.fail(answer, send)
             return
         try:
-            text, parts, has_binary = oip.encode_infer(self.entry, parsed, answer)
+            text, parts, has_binary = oip_answer.encode_infer(self.entry, parsed, answer)
             length = len(text) + sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
             headers = [OCTETS if has_binary else JSON, (b"content-length", b"%d" % length)]
             if has_binary:

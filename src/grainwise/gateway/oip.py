@@ -1,10 +1,10 @@
-"""The Open Inference Protocol, version 2, over REST with the binary-tensor extension: requests in, answers out, metadata.
+"""The Open Inference Protocol, version 2, over REST with the binary-tensor extension: what a request holds.
 
-Pure translation between bodies and payloads; the endpoints that call it are in ``gateway.endpoints``.
+Pure translation of bodies into payloads; answers are in ``gateway.oip_answer``, metadata in ``gateway.oip_metadata``.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -12,11 +12,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from grainwise.domain.errors import GrainwiseError, InputError
 from grainwise.domain.values import ValueType
 from grainwise.gateway.body import Announcement, Body
 from grainwise.gateway.datatypes import (
-    DATATYPE_BY_DTYPE,
     DTYPE_BY_DATATYPE,
     ITEMSIZE_BY_DATATYPE,
     array_of_numbers,
@@ -24,18 +22,12 @@ from grainwise.gateway.datatypes import (
     check_shape,
     datatype_of,
     from_jsonable,
-    is_json_element,
-    shape_of,
-    to_jsonable,
 )
-from grainwise.gateway.door import Answer
 from grainwise.gateway.entry import Entry, Intake, Result, Slot
 from grainwise.gateway.errors import FieldError
 from grainwise.gateway.limits import Limits
 from grainwise.runtimes.payloads import PayloadStore, Stored
 
-VERSION = "1"
-EXTENSIONS = ("binary_tensor_data",)
 _NO_DATA = msgspec.Raw()
 
 
@@ -65,25 +57,6 @@ class InferRequest(Struct):
     parameters: dict[str, Any] = {}
 
 
-class TensorOut(Struct, omit_defaults=True):
-    """One output tensor of an answer."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: dict[str, int] | None = None
-    data: list[Any] | None = None
-
-
-class InferAnswer(Struct, omit_defaults=True):
-    """The JSON part of an answer."""
-
-    model_name: str
-    model_version: str
-    outputs: list[TensorOut]
-    id: str = ""
-
-
 class Parsed(Struct):
     """An infer request that fits the app, its inputs stored in the intake."""
 
@@ -93,7 +66,6 @@ class Parsed(Struct):
 
 
 _decode_request = msgspec.json.Decoder(InferRequest).decode
-_encode = msgspec.json.Encoder().encode
 
 
 def parse_infer(entry: Entry, head: Announcement, body: Body, intake: Intake, store: PayloadStore, limits: Limits) -> Parsed:
@@ -325,129 +297,3 @@ def _wanted(entry: Entry, request: InferRequest) -> tuple[tuple[Result, bool], .
                 raise FieldError(f"outputs[{position}].parameters.{unsupported}", "this server does not do it")
         wanted.append((result, output.parameters.get("binary_data", is_binary) is True))
     return tuple(wanted)
-
-
-def encode_infer(entry: Entry, parsed: Parsed, answer: Answer) -> tuple[bytes, list[memoryview | bytes], bool]:
-    """The JSON part of the answer, the binary parts in order, and whether there is any output in binary form.
-
-    The parts may be views of the store: valid until ``answer`` is closed.
-    """
-    tensors: list[TensorOut] = []
-    parts: list[memoryview | bytes] = []
-    has_binary = False
-    for result, is_binary in parsed.wanted:
-        value = answer.value(result.index)
-        if is_binary:
-            has_binary = True
-            datatype, shape, part = _binary(value, result)
-            parts.append(part)
-            size = part.nbytes if isinstance(part, memoryview) else len(part)
-            tensors.append(TensorOut(result.name, datatype, shape, {"binary_data_size": size}))
-        else:
-            datatype, shape, data = _json(value, result)
-            tensors.append(TensorOut(result.name, datatype, shape, None, data))
-    text = _encode(InferAnswer(entry.spec.name, VERSION, tensors, parsed.id))
-    return text, parts, has_binary
-
-
-def _array_datatype(array: "np.ndarray[Any, Any]", result: Result) -> str:
-    datatype = DATATYPE_BY_DTYPE.get(array.dtype.name)
-    if datatype is None:
-        raise GrainwiseError(
-            f"output {result.name} is an array of {array.dtype}, which the protocol cannot carry; "
-            f"let the stage return one of {', '.join(DATATYPE_BY_DTYPE)}"
-        )
-    return datatype
-
-
-def _binary(value: object, result: Result) -> tuple[str, list[int], memoryview | bytes]:
-    """An output in binary form."""
-    if isinstance(value, np.ndarray):
-        array = np.ascontiguousarray(value)
-        return _array_datatype(array, result), list(value.shape), array.reshape(-1).view(np.uint8).data
-    datatype = datatype_of(result.value_type)
-    if datatype in DTYPE_BY_DATATYPE and value is not None:
-        array = np.atleast_1d(np.array(value, dtype=DTYPE_BY_DATATYPE[datatype]))
-        return datatype, list(array.shape), array.tobytes()
-    elements = _byte_elements(value, result.value_type)
-    joined = bytearray()
-    for element in elements:
-        joined += len(element).to_bytes(4, "little")
-        joined += element
-    return "BYTES", [len(elements)], bytes(joined)
-
-
-def _json(value: object, result: Result) -> tuple[str, list[int], list[object]]:
-    """An output in JSON form: one flat list in row-major order."""
-    if isinstance(value, np.ndarray):
-        return _array_datatype(value, result), list(value.shape), value.reshape(-1).tolist()
-    datatype = datatype_of(result.value_type)
-    if datatype in DTYPE_BY_DATATYPE and value is not None:
-        numbers = list(value) if isinstance(value, list | tuple) else [value]
-        return datatype, [len(numbers)], numbers
-    texts: list[object] = []
-    for element in _byte_elements(value, result.value_type):
-        try:
-            texts.append(element.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise InputError(f"output {result.name} holds bytes that JSON cannot carry; ask for binary_data") from error
-    return "BYTES", [len(texts)], texts
-
-
-def _byte_elements(value: object, value_type: ValueType) -> Sequence[bytes]:
-    """The elements of a BYTES tensor: none for a branch that was not taken."""
-    if value is None:
-        return ()
-    if value_type.kind == "list" and value_type.element is not None and isinstance(value, list | tuple):
-        element = value_type.element
-        return [_byte_element(item, element) for item in value]
-    return (_byte_element(value, value_type),)
-
-
-def _byte_element(value: object, value_type: ValueType) -> bytes:
-    if not is_json_element(value_type):
-        if isinstance(value, str):
-            return value.encode("utf-8")
-        if isinstance(value, bytes | bytearray | memoryview):
-            return bytes(value)
-    return _encode(to_jsonable(value))
-
-
-def server_metadata(version: str) -> dict[str, object]:
-    """The answer to ``GET /v2``."""
-    return {"name": "grainwise", "version": version, "extensions": list(EXTENSIONS)}
-
-
-def app_metadata(entry: Entry) -> dict[str, object]:
-    """The answer to ``GET /v2/models/{app}``."""
-    return {
-        "name": entry.spec.name,
-        "versions": [VERSION],
-        "platform": "grainwise",
-        "inputs": [_describe(slot.name, slot.value_type) for slot in entry.slots],
-        "outputs": [_describe(result.name, result.value_type) for result in entry.results],
-    }
-
-
-def app_config(entry: Entry) -> dict[str, object]:
-    """The answer to ``GET /v2/models/{app}/config``, in the words of Triton's model configuration."""
-
-    def row(name: str, value_type: ValueType) -> dict[str, object]:
-        datatype = datatype_of(value_type)
-        return {
-            "name": name,
-            "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
-            "dims": shape_of(value_type),
-        }
-
-    return {
-        "name": entry.spec.name,
-        "platform": "grainwise",
-        "max_batch_size": 0,
-        "input": [row(slot.name, slot.value_type) for slot in entry.slots],
-        "output": [row(result.name, result.value_type) for result in entry.results],
-    }
-
-
-def _describe(name: str, value_type: ValueType) -> dict[str, object]:
-    return {"name": name, "datatype": datatype_of(value_type), "shape": shape_of(value_type)}

@@ -8,7 +8,8 @@ import msgspec
 from grainwise.domain.values import ValueType
 from grainwise.gateway.entry import Entry
 from grainwise.gateway.errors import ErrorBody
-from grainwise.gateway.oip import InferAnswer, InferRequest
+from grainwise.gateway.oip import InferRequest
+from grainwise.gateway.oip_answer import InferAnswer
 from grainwise.gateway.plain import OCTETS
 
 _SCALARS = {"text": "string", "integer": "integer", "real": "number", "boolean": "boolean"}

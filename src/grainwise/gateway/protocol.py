@@ -15,10 +15,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from grainwise.gateway.body import EXTENSION, Announcement, Placement, slow_client
+from grainwise.gateway.body import EXTENSION, Placement
 from grainwise.gateway.errors import ClientGoneError, ErrorBody, Failure
 from grainwise.gateway.limits import Limits
-from grainwise.runtimes.payloads import Reservation
+from grainwise.gateway.link import ArrivingBody, ConnectionLink, Lingering
 
 Placer = Callable[[bytes, Iterable[tuple[bytes, bytes]]], Placement | None]
 """Names the room for the body of a POST, from its target and headers; ``None`` where it is read by ASGI."""
@@ -26,78 +26,6 @@ Placer = Callable[[bytes, Iterable[tuple[bytes, bytes]]], Placement | None]
 HEAD_BUFFER_BYTES = 16 * 1024
 LINGER_S = 2.0
 """How long a connection that is closed in the middle of a body still takes what comes, so that the answer is read."""
-_NOTHING = memoryview(b"")
-
-
-class ArrivingBody:
-    """A body that is being written into its reservation."""
-
-    __slots__ = ("_limit_ms", "_settled", "filled", "length", "reservation", "view")
-
-    def __init__(self, reservation: Reservation, length: int, limit_ms: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.reservation = reservation
-        self.view = reservation.view
-        self.length = length
-        self.filled = 0
-        self._limit_ms = limit_ms
-        self._settled: asyncio.Future[None] = loop.create_future()
-
-    async def complete(self) -> None:
-        """Return when the last byte is there.
-
-        Raises:
-            SlowClientError: it did not come in time.
-            ClientGoneError: the client closed its connection.
-        """
-        await self._settled
-
-    def finish(self) -> None:
-        """The last byte is there."""
-        self.view = _NOTHING
-        if not self._settled.done():
-            self._settled.set_result(None)
-
-    def abandon(self, error: Exception) -> None:
-        """No further byte will be written; the reservation ends here."""
-        self.view = _NOTHING
-        self.reservation.close()
-        if not self._settled.done():
-            self._settled.set_exception(error)
-            # Marked as seen: the endpoint may have failed before it came to wait.
-            self._settled.exception()
-
-    def expire(self) -> None:
-        """The time for the body is over."""
-        self.abandon(slow_client(self._limit_ms))
-
-
-class ConnectionLink:
-    """What an endpoint may ask of its connection; one per call, in the ASGI scope."""
-
-    __slots__ = ("_http", "arriving", "head", "is_lost", "on_lost")
-
-    def __init__(self, http: "CallProtocol", head: Announcement | None, arriving: ArrivingBody | None) -> None:
-        self._http = http
-        self.head = head
-        self.arriving = arriving
-        self.on_lost: Callable[[], None] | None = None
-        self.is_lost = False
-
-    async def flush(self) -> None:
-        """Return when the socket has taken everything that was written; a client that does not read it is cut off."""
-        http = self._http
-        transport = http.transport
-        if transport.is_closing():
-            return
-        # With a high-water mark of 0 the transport says at once that it holds something, and then when it does not.
-        transport.set_write_buffer_limits(0, 0)
-        timer = http.loop.call_later(http.limits.answer_timeout_ms / 1000, transport.abort)
-        try:
-            if transport.get_write_buffer_size():
-                await http.flow.drain()
-        finally:
-            timer.cancel()
-            transport.set_write_buffer_limits()
 
 
 class CallProtocol(HttpToolsProtocol):
@@ -249,31 +177,6 @@ class CallProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
-
-
-class Lingering:
-    """The transport as a call sees it: closing in the middle of a body lingers."""
-
-    __slots__ = ("_http",)
-
-    def __init__(self, http: CallProtocol) -> None:
-        self._http = http
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Write to the connection."""
-        self._http.transport.write(data)
-
-    def is_closing(self) -> bool:
-        """Whether the connection is about to end."""
-        return self._http.transport.is_closing()
-
-    def close(self) -> None:
-        """End the connection once the answer has been sent."""
-        http = self._http
-        if http.cycle is not None and http.cycle.more_body:
-            http.linger()
-        else:
-            http.transport.close()
 
 
 def refusal(failure: Failure) -> bytes:

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from grainwise.domain.app import AppSpec
-from grainwise.gateway import index, oip, openapi, plain
+from grainwise.gateway import index, oip_metadata, openapi, plain
 from grainwise.gateway.body import Placement, Receive, Scope, Send
 from grainwise.gateway.endpoints import Desk, Endpoint, InferEndpoint, PlainEndpoint, send_failure
 from grainwise.gateway.entry import Entry
@@ -51,7 +51,7 @@ class Gateway:
             infer, simple = InferEndpoint(entry, desk), PlainEndpoint(entry, desk)
             model = f"/v2/models/{name}".encode()
             self._calls[model + b"/infer"] = infer
-            self._calls[model + b"/versions/" + oip.VERSION.encode() + b"/infer"] = infer
+            self._calls[model + b"/versions/" + oip_metadata.VERSION.encode() + b"/infer"] = infer
             self._calls[f"/v1/apps/{name}".encode()] = simple
         self._router = self._build()
 
@@ -121,12 +121,12 @@ class Gateway:
         Raises:
             UnknownAppError: there is none, or not in this version.
         """
-        name, version = request.path_params["app"], request.path_params.get("version", oip.VERSION)
+        name, version = request.path_params["app"], request.path_params.get("version", oip_metadata.VERSION)
         entry = self._entries.get(name)
         if entry is None:
             raise UnknownAppError(f"app {name!r} is not served here; there are: {', '.join(sorted(self._entries))}")
-        if version != oip.VERSION:
-            raise UnknownAppError(f"app {name!r} has no version {version!r}; it has {oip.VERSION}")
+        if version != oip_metadata.VERSION:
+            raise UnknownAppError(f"app {name!r} has no version {version!r}; it has {oip_metadata.VERSION}")
         return entry
 
     async def _app_call(self, request: Request) -> Response:
@@ -153,7 +153,7 @@ class Gateway:
         return _json({"apps": [plain.describe(entry) for entry in self._entries.values()]})
 
     async def _server(self, request: Request) -> Response:
-        return _json(oip.server_metadata(self._version))
+        return _json(oip_metadata.server_metadata(self._version))
 
     async def _live(self, request: Request) -> Response:
         return _json({"live": True})
@@ -168,17 +168,17 @@ class Gateway:
         return _json({"name": entry.spec.name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def _metadata(self, request: Request) -> Response:
-        return _json(oip.app_metadata(self._entry(request)))
+        return _json(oip_metadata.app_metadata(self._entry(request)))
 
     async def _config(self, request: Request) -> Response:
-        return _json(oip.app_config(self._entry(request)))
+        return _json(oip_metadata.app_config(self._entry(request)))
 
     async def _repository(self, request: Request) -> Response:
         return _json(
             [
                 {
                     "name": name,
-                    "version": oip.VERSION,
+                    "version": oip_metadata.VERSION,
                     "state": "READY" if self._is_ready(name) else "UNAVAILABLE",
                     "reason": "",
                 }
