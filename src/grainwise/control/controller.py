@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from grainwise.control.actions import Action, Reject, RejectCode
-from grainwise.control.core import DEADLINE, DISPATCH, LIMIT, Core
+from grainwise.control.core import DEADLINE, DISPATCH, LIMIT, LOAD, Core
 from grainwise.control.dispatch import Dispatcher
 from grainwise.control.endings import Endings
 from grainwise.control.events import (
@@ -17,6 +17,7 @@ from grainwise.control.events import (
     InstanceStopped,
     InvocationDone,
     InvocationFailed,
+    ItemFailure,
     ItemResult,
     ModelReady,
     PlanFailed,
@@ -28,19 +29,19 @@ from grainwise.control.events import (
     Wake,
 )
 from grainwise.control.fleet import Fleet
+from grainwise.control.replanning import Replanner
 from grainwise.control.requests import Flow, Request
-from grainwise.control.scaling import REPLACE, Scaler
+from grainwise.control.scaling import GIVE_UP_STARTS, Scaler
 from grainwise.control.state import AppState, ControllerState, Instance, Invocation, NodeState, Running
 from grainwise.control.status import AppStatus, describe
 from grainwise.control.transition import Regranulation
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Instant, from_ms
 from grainwise.domain.values import Payload
-from grainwise.policies import admission, regranulate
+from grainwise.policies import admission
 
 PAST_DEADLINE = Because("its deadline passed")
 MAX_ATTEMPTS = 2
-GIVE_UP_STARTS = 3
 
 
 class Controller:
@@ -58,6 +59,7 @@ class Controller:
         self._dispatcher = Dispatcher(self._core, self._fleet)
         self._scaler = Scaler(self._core, self._fleet, self._dispatcher)
         self._regranulation = Regranulation(self._core, self._fleet, self._endings, self._scaler)
+        self._replanner = Replanner(self._core, self._scaler, self._regranulation)
         self._handlers: dict[type, Callable[..., None]] = {
             RequestArrived: self._request_arrived,
             RequestCancelled: self._request_cancelled,
@@ -104,51 +106,51 @@ class Controller:
     def _request_arrived(self, event: RequestArrived) -> None:
         core = self._core
         app = core.state.apps.get(event.app)
-        handles = [ref.handle for payload in event.inputs for ref in payload.refs]
         if app is None:
-            core.release(handles)
             self._refuse(event, "unknown_app", Because("no such app", (("app", event.app),)), 0)
             return
         now = core.now
         app.rate.add(now)
         app.last_arrival = now
-        spec = app.deployed.app
-        due = now + from_ms(spec.slo.latency_ms)
-        deadline = event.deadline or now + app.deployed.config.patience_us
-        due = min(due, deadline)
-        self._scaler.arrived(app)
-        verdict = self._admit(app, event, due)
-        if isinstance(verdict, admission.Refuse):
-            core.release(handles)
-            self._refuse(event, "too_late" if verdict.is_late else "queue_full", verdict.because, verdict.retry_after_us)
+        config, spec = app.deployed.config, app.deployed.app
+        deadline = event.deadline or now + config.patience_us
+        if deadline <= now:
+            self._refuse(event, "deadline", PAST_DEADLINE, 0)
             return
-        if app.starts_failed >= GIVE_UP_STARTS and not self._fleet.of(app):
-            core.release(handles)
-            facts = (("failed_starts", app.starts_failed), ("detail", app.last_start_error))
-            self._refuse(event, "no_capacity", Because("instances do not start", facts), max(1, app.start_after - now))
-            self._scaler.warm(app)
-            return
-        plan = app.plan.id
-        request = Request(event.request, spec.name, plan, now, due, deadline, len(core.routing(app, plan).final))
+        due = min(now + from_ms(spec.slo.latency_ms), deadline)
+        if not app.review_at:
+            self._scaler.review_at(app, now + SECOND)
+        if spec.reject_late or app.in_flight >= config.max_requests:
+            verdict = self._admit(app, due)
+            if isinstance(verdict, admission.Refuse):
+                self._refuse(event, "too_late" if verdict.is_late else "queue_full", verdict.because, verdict.retry_after_us)
+                return
+        if not app.is_covered:
+            hopeless = self._scaler.warm(app)
+            if hopeless is not None:
+                self._refuse(event, "no_capacity", hopeless, max(SECOND, app.start_after - now))
+                return
+        plan = app.plan_id
+        routing = core.routing(app, plan)
+        request = Request(event.request, spec.name, plan, now, due, deadline, len(routing.final))
         core.state.requests[event.request] = request
         app.in_flight += 1
         app.requests_by_plan[plan] = app.requests_by_plan.get(plan, 0) + 1
         core.set_timer(deadline, DEADLINE, event.request)
-        self._scaler.warm(app)
-        flow = core.flow(app, request)
+        flow = Flow(request, routing)
         flow.begin(event.inputs)
         self._proceed(app, request, flow)
-        self._dispatcher.run(app)
+        self._dispatcher.run()
 
-    def _admit(self, app: AppState, event: RequestArrived, due: Instant) -> admission.Accept | admission.Refuse:
+    def _admit(self, app: AppState, due: Instant) -> admission.Accept | admission.Refuse:
         config, spec = app.deployed.config, app.deployed.app
-        is_full = app.in_flight >= config.max_requests
-        wait = self._dispatcher.wait_us(app) if is_full or spec.reject_late else 0.0
+        wait = self._dispatcher.wait_us(app)
         work = self._core.work_us(app) if spec.reject_late else 0.0
         view = admission.AdmissionView(app.in_flight, config.max_requests, spec.reject_late, due, wait, work)
         return admission.decide(view, self._core.now)
 
     def _refuse(self, event: RequestArrived, code: RejectCode, because: Because, retry_after_us: int) -> None:
+        self._core.release([ref.handle for payload in event.inputs for ref in payload.refs])
         self._core.emit(Reject(event.request, code, because, "", retry_after_us))
 
     def _request_cancelled(self, event: RequestCancelled) -> None:
@@ -157,16 +159,15 @@ class Controller:
             self._endings.cancel(request)
 
     def _proceed(self, app: AppState, request: Request, flow: Flow) -> None:
-        """Queue what became ready; answer when every output is known."""
+        """Queue what became ready; answer when every output is known and nothing of the request runs any more."""
         flow.settle()
         if flow.released:
             self._core.release(flow.released)
-            flow.released = []
-        if request.outputs_left == 0:
+        if not request.outputs_left and not request.running:
             app.means.requests += 1
             self._endings.respond(request, flow)
         elif flow.ready:
-            self._dispatcher.enqueue(app, request, flow.ready)
+            self._dispatcher.enqueue(app, request, flow)
 
     # Invocations
 
@@ -177,22 +178,14 @@ class Controller:
             core.release([ref.handle for result in event.results for payload in result.outputs for ref in payload.refs])
             return
         app = core.state.apps[invocation.app]
-        self._free(invocation.instance, event.invocation)
+        self._fleet.free(invocation.instance, event.invocation)
         self._learn(app, event)
         at = 0
         for item in invocation.items:
-            count = item.hi - item.lo
-            results = event.results[at : at + count]
-            self._item_results(app, item, results, invocation.inputs[at : at + count])
-            at += count
-        self._after_invocation(app)
-
-    def _free(self, number: int, invocation: int) -> None:
-        instance = self._core.state.instances.get(number)
-        if instance is not None and instance.invocation == invocation:
-            instance.invocation = 0
-            instance.idle_since = self._core.now
-            self._fleet.uncharge(instance)
+            until = at + item.hi - item.lo
+            self._item_results(app, item, event.results[at:until], invocation.inputs[at:until])
+            at = until
+        self._go_on(app)
 
     def _learn(self, app: AppState, event: InvocationDone) -> None:
         means = app.means
@@ -216,7 +209,7 @@ class Controller:
                 self._endings.forget(request)
             return
         flow = core.flow(app, request)
-        failure = None
+        failure: ItemFailure | None = None
         for offset, result in enumerate(results):
             if result.failure is not None:
                 failure = failure or result.failure
@@ -230,20 +223,17 @@ class Controller:
             return
         self._proceed(app, request, flow)
 
-    def _after_invocation(self, app: AppState) -> None:
-        if app.pending_starts:
-            self._fleet.start_pending(app)
-        if app.transition is not None:
-            self._regranulation.advance(app)
-        self._run_all(app)
-
-    def _run_all(self, app: AppState) -> None:
-        """Dispatch the app whose cores were freed first, then the others that share them."""
-        self._dispatcher.run(app)
-        if len(self._core.state.apps) > 1:
-            for other in self._core.state.apps.values():
-                if other is not app:
-                    self._dispatcher.run(other)
+    def _go_on(self, app: AppState) -> None:
+        """An instance, cores or memory became free, or are there anew: take the steps that waited for them."""
+        apps = self._core.state.apps
+        for other in apps.values() if len(apps) > 1 else (app,):
+            if other.pending_starts:
+                self._scaler.start_pending(other)
+            if other.transition is not None:
+                self._regranulation.advance(other)
+        if not app.review_at:
+            self._scaler.review_at(app, self._core.now + SECOND)
+        self._dispatcher.run()
 
     def _invocation_failed(self, event: InvocationFailed) -> None:
         core = self._core
@@ -251,7 +241,7 @@ class Controller:
         if invocation is None:
             return
         app = core.state.apps[invocation.app]
-        self._free(invocation.instance, event.invocation)
+        self._fleet.free(invocation.instance, event.invocation)
         for item in invocation.items:
             request = core.state.requests[item.request]
             request.running -= 1
@@ -263,7 +253,7 @@ class Controller:
                 self._endings.reject(request, "backpressure", because, retry_after_us=SECOND)
             else:
                 self._retry(app, request, item, f"invocation {event.kind}: {event.detail}", "")
-        self._after_invocation(app)
+        self._go_on(app)
 
     def _retry(self, app: AppState, request: Request, item: Running, detail: str, stage: str) -> None:
         """Each item again, alone, once; a second loss quarantines the request."""
@@ -283,47 +273,44 @@ class Controller:
         app = self._core.state.apps[instance.app]
         app.starts_failed = 0
         app.start_after = 0
-        self._core.fleet_changed(app)
         self._fleet.ready(instance)
-        self._after_invocation(app)
+        self._go_on(app)
 
     def _instance_failed(self, event: InstanceFailed) -> None:
-        core = self._core
-        instance = core.state.instances.get(event.instance)
+        instance = self._core.state.instances.get(event.instance)
         if instance is None:
             return
-        app = core.state.apps[instance.app]
-        core.fleet_changed(app)
+        app = self._core.state.apps[instance.app]
         phase = instance.phase
-        if event.cause == "hung":
-            if phase != "ending":
-                self._lose(app, instance, event.detail or "silent", event.stage)
-                self._fleet.kill(instance, Because("silent", (("detail", event.detail),)))
-        else:
-            if phase != "ending":
-                self._lose(app, instance, event.detail, event.stage)
-            self._fleet.gone(instance)
+        self._lose(app, instance, event.detail or event.cause, event.stage)
+        self._fleet.gone(instance)
+        app.is_covered = False
         if phase == "starting":
-            app.last_start_error = event.detail
-            self._scaler.start_failed(app)
-            self._regranulation.start_failed(app, event.detail)
-            if app.starts_failed >= GIVE_UP_STARTS and not self._fleet.of(app):
-                self._give_up(app)
-        elif phase != "ending":
-            self._replace(app, instance)
-        self._after_invocation(app)
+            self._scaler.start_failed(app, event.detail)
+        if phase in ("starting", "loading"):
+            self._regranulation.failed(app, event.detail)
+        if phase == "ready" or phase == "loading" or instance.was_killed:
+            self._scaler.replace(app, instance)
+        if app.starts_failed >= GIVE_UP_STARTS:
+            self._give_up(app)
+        self._go_on(app)
 
     def _give_up(self, app: AppState) -> None:
-        """Nothing starts: whoever waits is told so."""
+        """Whoever waits for a function of which no instance is there or on its way is told so."""
         because = Because("instances do not start", (("detail", app.last_start_error),))
-        name = app.deployed.app.name
-        for request in [each for each in self._core.state.requests.values() if each.app == name and not each.is_ended]:
-            self._endings.reject(request, "no_capacity", because, retry_after_us=max(1, app.start_after - self._core.now))
+        retry_after_us = max(SECOND, app.start_after - self._core.now)
+        for mask, queue in list(app.queues.items()):
+            if not queue.items or self._fleet.has_or_awaits(app, mask):
+                continue
+            for waiting in list(queue.waiting.values()):
+                request = self._core.state.requests.get(waiting.request)
+                if request is not None and not request.is_ended:
+                    self._endings.reject(request, "no_capacity", because, retry_after_us=retry_after_us)
 
     def _lose(self, app: AppState, instance: Instance, detail: str, stage: str) -> None:
         """Retry the items of the invocation that an instance took with it."""
         core = self._core
-        invocation: Invocation | None = core.state.invocations.pop(instance.invocation, None)
+        invocation = core.state.invocations.pop(instance.invocation, None)
         instance.invocation = 0
         if invocation is None:
             return
@@ -335,119 +322,112 @@ class Controller:
             elif not request.running:
                 self._endings.forget(request)
 
-    def _replace(self, app: AppState, lost: Instance) -> None:
-        for group in self._core.routing(app, app.plan.id).groups:
-            if lost.stages & group.mask != group.mask:
-                continue
-            have = len(self._fleet.serving(app, group.mask)) + self._fleet.coming(app, group.mask)
-            if have < self._scaler.needed(app, app.plan.id, group):
-                self._fleet.start(app, lost.stages, lost.share, REPLACE)
-                return
-
     def _instance_stopped(self, event: InstanceStopped) -> None:
         instance = self._core.state.instances.get(event.instance)
         if instance is None:
             return
         app = self._core.state.apps[instance.app]
-        core = self._core
-        core.fleet_changed(app)
         self._lose(app, instance, "stopped", "")
         self._fleet.gone(instance)
+        app.is_covered = False
         if instance.was_killed:
-            self._replace(app, instance)
-        self._after_invocation(app)
+            self._scaler.replace(app, instance)
+        self._go_on(app)
 
     def _stages_loaded(self, event: StagesLoaded) -> None:
         instance = self._core.state.instances.get(event.instance)
         if instance is None or instance.phase != "loading":
             return
         app = self._core.state.apps[instance.app]
-        self._core.fleet_changed(app)
         self._fleet.loaded(instance, event.stages, event.error)
         if event.error:
-            self._regranulation.start_failed(app, event.error)
-        self._after_invocation(app)
+            app.is_covered = False
+            self._regranulation.failed(app, event.error)
+        self._go_on(app)
 
     # Plans and models
 
     def _plan_requested(self, event: PlanRequested) -> None:
         app = self._core.state.apps.get(event.app)
         if app is not None:
-            because = Because("asked for", (("by", event.by),))
             app.vote = ""
-            self._scaler.compute(app, event.grain, event.by, because)
+            self._replanner.compute(app, event.grain, event.by, Because("asked for", (("by", event.by),)))
 
     def _plan_ready(self, event: PlanReady) -> None:
-        core = self._core
-        app = core.state.apps.get(event.app)
-        if app is None or event.table.problem != app.problem:
-            return
-        app.problem = 0
-        app.last_table = event.table
-        if app.problem_grain is not None or app.problem_by != "the regranulation policy":
-            because = Because("on command", (("by", app.problem_by),))
-            self._regranulation.begin(app, event.table.winner.plan, because)
-        else:
-            view = regranulate.VerdictView(
-                event.table, app.plan, app.deployed.app.slo.target, app.deployed.config.replan_gain_fraction, app.vote
-            )
-            decision = regranulate.verdict(view, core.now)
-            app.last_verdict = decision.because.render()
-            if isinstance(decision, regranulate.Switch):
-                app.vote = ""
-                self._regranulation.begin(app, decision.plan, decision.because)
-            else:
-                app.vote = regranulate.vote_of(event.table) if regranulate.is_candidate(view) else ""
-        self._dispatcher.run(app)
+        app = self._core.state.apps.get(event.app)
+        if app is not None and app.problem and event.table.problem == app.problem:
+            self._replanner.answered(app, event.table)
+            self._dispatcher.run()
 
     def _plan_failed(self, event: PlanFailed) -> None:
         app = self._core.state.apps.get(event.app)
-        if app is not None and event.problem == app.problem:
-            app.problem = 0
-            app.last_refusal = f"planning failed: {event.reason}"
+        if app is not None and app.problem and event.problem == app.problem:
+            self._replanner.failed(app, event.reason)
 
     def _model_ready(self, event: ModelReady) -> None:
         app = self._core.state.apps.get(event.app)
         if app is not None:
             app.deployed = msgspec.structs.replace(app.deployed, model=event.model)
-            self._core.forget_costs(event.app)
+            self._core.forget_costs(app)
 
     def _app_deployed(self, event: AppDeployed) -> None:
-        app = AppState(event, event.plan, {event.plan.id: event.plan})
-        self._core.state.apps[event.app.name] = app
-        self._scaler.deploy(app)
+        name, plan_id = event.app.name, event.plan.id
+        known = self._core.state.apps.get(name)
+        if known is None:
+            app = AppState(event, event.plan, plan_id, {plan_id: event.plan})
+            self._core.state.apps[name] = app
+            self._fleet.add_app(name)
+            self._scaler.deploy(app)
+        elif known.deployed.app.digest != event.app.digest:
+            known.last_refusal = f"another declaration of app {name!r} is being served; restart the server to change it"
+        else:
+            known.deployed = event
+            self._core.forget_costs(known)
+            self._regranulation.begin(known, event.plan, Because("deployed again", (("app", name),)))
+            self._go_on(known)
 
     def _capacity_changed(self, event: CapacityChanged) -> None:
-        nodes = self._core.state.nodes
-        for node in event.nodes:
-            known = nodes.get(node.name)
+        state = self._core.state
+        present = {node.name: node for node in event.nodes}
+        for name, node in present.items():
+            known = state.nodes.get(name)
             if known is None:
-                nodes[node.name] = NodeState(node)
+                state.nodes[name] = NodeState(node)
             else:
-                known.node = node
-        for name in [name for name in nodes if name not in {node.name for node in event.nodes}]:
-            if not any(instance.node == name for instance in self._core.state.instances.values()):
-                del nodes[name]
+                known.node, known.is_present = node, True
+        for name in [name for name in state.nodes if name not in present]:
+            if any(instance.node == name for instance in state.instances.values()):
+                state.nodes[name].is_present = False
+            else:
+                del state.nodes[name]
+        for app in state.apps.values():
+            app.is_covered = False
+            self._go_on(app)
 
     # Time
 
     def _wake(self, event: Wake) -> None:
         core = self._core
+        core.state.armed = 0
         for kind, number, name in core.due_timers():
             if kind == DEADLINE:
-                request = core.state.requests[number]
-                app = core.app_of(request)
-                self._endings.reject(request, "deadline", PAST_DEADLINE)
+                self._endings.reject(core.state.requests[number], "deadline", PAST_DEADLINE)
             elif kind == LIMIT:
                 self._hung(core.state.invocations[number])
+            elif kind == LOAD:
+                self._load_hung(core.state.instances[number])
             elif kind == DISPATCH:
-                self._dispatcher.run(core.state.apps[name])
+                core.state.apps[name].queues[number].wait_until = 0
+                self._dispatcher.run()
             else:
-                app = core.state.apps[name]
-                self._scaler.review(app)
-                if app.transition is not None:
-                    self._regranulation.advance(app)
-                self._dispatcher.run(app)
+                self._review(core.state.apps[name])
+
+    def _review(self, app: AppState) -> None:
+        self._scaler.review(app)
+        self._replanner.review(app)
+        if app.transition is not None:
+            self._regranulation.advance(app)
+        self._dispatcher.run()
 
     def _hung(self, invocation: Invocation) -> None:
         core = self._core
@@ -455,8 +435,16 @@ class Controller:
         app = core.state.apps[invocation.app]
         facts = (("invocation", invocation.number), ("limit_ms", (invocation.limit - invocation.started) / 1000))
         self._lose(app, instance, "hung past its limit", "")
-        self._fleet.kill(instance, Because("hung past its limit", facts))
-        core.fleet_changed(app)
-        self._replace(app, instance)
-        instance.was_killed = False
-        self._after_invocation(app)
+        self._kill(app, instance, Because("hung past its limit", facts))
+
+    def _load_hung(self, instance: Instance) -> None:
+        app = self._core.state.apps[instance.app]
+        self._kill(app, instance, Because("it did not answer a load", (("instance", instance.number),)))
+        self._regranulation.failed(app, "a load that did not end")
+
+    def _kill(self, app: AppState, instance: Instance, because: Because) -> None:
+        """Its memory is free, and it is replaced at the latest, when it has ended."""
+        self._fleet.kill(instance, because)
+        app.is_covered = False
+        self._scaler.replace(app, instance)
+        self._go_on(app)

@@ -1,19 +1,51 @@
 """What the parts of the controller share during one event: the state, the instant, the actions so far, compiled plans.
 
-Compiled routings and costs are derived from the state and rebuilt on demand, so a snapshot need not hold them.
+What is compiled is derived from the state and rebuilt on demand, so a snapshot need not hold it.
 """
 
 import heapq
 from collections.abc import Iterator
 
 from grainwise.control.actions import Action, Release, WakeAt
+from grainwise.control.costs import GroupCost, group_cost
 from grainwise.control.requests import Flow, Request
-from grainwise.control.routing import Group, GroupCost, Routing
+from grainwise.control.routing import Group, Routing
 from grainwise.control.state import AppState, ControllerState
 from grainwise.domain.time import Instant, from_ms
 
-DEADLINE, LIMIT, DISPATCH, REVIEW = 0, 1, 2, 3
-"""Kinds of timers: a request's deadline, an invocation's limit, a queue's batch wait, an app's review."""
+DEADLINE, LIMIT, DISPATCH, REVIEW, LOAD = 0, 1, 2, 3, 4
+"""Kinds of timers: a request's deadline, an invocation's limit, a queue's batch wait, an app's review, a load's limit."""
+
+
+class Compiled:
+    """A plan of an app, compiled: its routing, and per group the cost of a batch and the work from there to the answer."""
+
+    __slots__ = ("costs", "remaining_us", "routing")
+
+    def __init__(self, app: AppState, plan_id: str) -> None:
+        deployed = app.deployed
+        spec = deployed.app
+        declared = [spec.spec(index) for index in range(len(spec.graph.stages))]
+        limits = tuple(from_ms(stage.timeout_ms or 0.0) for stage in declared)
+        batches = tuple(stage.max_batch for stage in declared)
+        self.routing = Routing(spec.graph, app.plans[plan_id], limits)
+        self.costs: tuple[GroupCost, ...] = tuple(
+            group_cost(spec.graph, group.extent, group.function.cpu_cores, deployed.model, deployed.workload, batches)
+            for group in self.routing.groups
+        )
+        self.remaining_us: tuple[float, ...] = self._longest_chains(deployed.hop.fixed_us)
+
+    def _longest_chains(self, hop_us: float) -> tuple[float, ...]:
+        after: dict[int, float] = {}
+
+        def chain(index: int) -> float:
+            if index not in after:
+                group, cost = self.routing.groups[index], self.costs[index]
+                following = [chain(reader) for reader in self.routing.followers(group)]
+                after[index] = cost.predict_us(1, cost.mean_size) + max((hop_us + each for each in following), default=0.0)
+            return after[index]
+
+        return tuple(chain(index) for index in range(len(self.routing.groups)))
 
 
 class Core:
@@ -23,90 +55,40 @@ class Core:
         self.state = state
         self.now: Instant = 0
         self.out: list[Action] = []
-        self._routings: dict[tuple[str, str], Routing] = {}
-        self._costs: dict[tuple[str, str], tuple[GroupCost, ...]] = {}
-        self._remaining: dict[tuple[str, str], tuple[float, ...]] = {}
-        self._covered: dict[str, str] = {}
+        self._compiled: dict[str, Compiled] = {}
         self._releases: list[int] = []
 
-    def routing(self, app: AppState, plan_id: str) -> Routing:
-        """The compiled form of a plan that requests in flight may still follow."""
-        key = (app.deployed.app.name, plan_id)
-        found = self._routings.get(key)
+    def compiled(self, app: AppState, plan_id: str) -> Compiled:
+        """The compiled form of a plan that the app or a request in flight follows. A plan's id names its app too."""
+        found = self._compiled.get(plan_id)
         if found is None:
-            spec = app.deployed.app
-            limits = tuple(from_ms(spec.spec(index).timeout_ms or 0.0) for index in range(len(spec.graph.stages)))
-            found = self._routings[key] = Routing(spec.graph, app.plans[plan_id], limits)
+            found = self._compiled[plan_id] = Compiled(app, plan_id)
         return found
+
+    def routing(self, app: AppState, plan_id: str) -> Routing:
+        """How values travel under a plan."""
+        return self.compiled(app, plan_id).routing
 
     def cost(self, app: AppState, plan_id: str, group: Group) -> GroupCost:
         """The predicted cost of a batch of a group under the present latency model."""
-        key = (app.deployed.app.name, plan_id)
-        found = self._costs.get(key)
-        if found is None:
-            deployed = app.deployed
-            routing = self.routing(app, plan_id)
-            found = self._costs[key] = tuple(
-                routing.group_cost(each, deployed.model, deployed.workload) for each in routing.groups
-            )
-        return found[group.index]
+        return self.compiled(app, plan_id).costs[group.index]
 
     def flow(self, app: AppState, request: Request) -> Flow:
         """A step of a request through the plan that it follows."""
-        return Flow(request, self.routing(app, request.plan))
+        return Flow(request, self.compiled(app, request.plan).routing)
 
-    def remaining_us(self, app: AppState, plan_id: str, group: Group) -> float:
-        """Predicted work from the start of a group to the answer, along the longest chain of functions after it."""
-        key = (app.deployed.app.name, plan_id)
-        found = self._remaining.get(key)
-        if found is None:
-            found = self._remaining[key] = self._longest_chains(app, plan_id)
-        return found[group.index]
-
-    def _longest_chains(self, app: AppState, plan_id: str) -> tuple[float, ...]:
-        routing = self.routing(app, plan_id)
-        hop_us = app.deployed.hop.fixed_us
-        after: dict[int, float] = {}
-
-        def chain(index: int) -> float:
-            if index not in after:
-                group = routing.groups[index]
-                cost = self.cost(app, plan_id, group)
-                own = cost.predict_us(1, cost.mean_size)
-                following = [chain(reader) for reader in routing.followers(group)]
-                after[index] = own + max((hop_us + each for each in following), default=0.0)
-            return after[index]
-
-        return tuple(chain(index) for index in range(len(routing.groups)))
-
-    def forget_plan(self, app: AppState, plan_id: str) -> None:
+    def forget_plan(self, plan_id: str) -> None:
         """Drop what was compiled for a plan that no request follows any more."""
-        key = (app.deployed.app.name, plan_id)
-        self._routings.pop(key, None)
-        self._costs.pop(key, None)
-        self._remaining.pop(key, None)
+        self._compiled.pop(plan_id, None)
 
-    def forget_costs(self, app: str) -> None:
-        """Drop predicted costs after a new latency model."""
-        self._costs = {key: value for key, value in self._costs.items() if key[0] != app}
-        self._remaining = {key: value for key, value in self._remaining.items() if key[0] != app}
+    def forget_costs(self, app: AppState) -> None:
+        """Compile the plans of an app anew, after a new latency model."""
+        for plan_id in app.plans:
+            self._compiled.pop(plan_id, None)
 
     def work_us(self, app: AppState) -> float:
         """Predicted work of a fresh request along the longest chain of the present plan."""
-        routing = self.routing(app, app.plan.id)
-        return max(self.remaining_us(app, app.plan.id, group) for group in routing.groups)
-
-    def is_covered(self, app: AppState) -> bool:
-        """Whether every function of the plan was found to have an instance since the fleet last changed."""
-        return self._covered.get(app.deployed.app.name) == app.plan.id
-
-    def mark_covered(self, app: AppState) -> None:
-        """Every function of the plan has an instance or one on its way."""
-        self._covered[app.deployed.app.name] = app.plan.id
-
-    def fleet_changed(self, app: AppState) -> None:
-        """An instance came, went or changed what it holds."""
-        self._covered.pop(app.deployed.app.name, None)
+        return max(self.compiled(app, app.plan_id).remaining_us)
 
     def emit(self, action: Action) -> None:
         """Ask a performer for something."""
@@ -117,8 +99,14 @@ class Core:
         self._releases.extend(handles)
 
     def set_timer(self, at: Instant, kind: int, number: int, app: str = "") -> None:
-        """Be woken at ``at``."""
-        heapq.heappush(self.state.timers, (at, kind, number, app))
+        """Be woken at ``at``. Timers whose matter is over are swept away when they are the majority."""
+        state = self.state
+        timers = state.timers
+        heapq.heappush(timers, (at, kind, number, app))
+        if len(timers) > state.timers_bound:
+            timers[:] = [timer for timer in timers if not self.is_stale(timer)]
+            heapq.heapify(timers)
+            state.timers_bound = max(1024, 2 * len(timers))
 
     def due_timers(self) -> Iterator[tuple[int, int, str]]:
         """Timers whose instant has come and whose matter is still open, one after the other."""
@@ -131,18 +119,22 @@ class Core:
     def is_stale(self, timer: tuple[Instant, int, int, str]) -> bool:
         """Whether what a timer was set for is over."""
         at, kind, number, name = timer
+        state = self.state
         if kind == DEADLINE:
-            request = self.state.requests.get(number)
+            request = state.requests.get(number)
             return request is None or request.is_ended
         if kind == LIMIT:
-            return number not in self.state.invocations
-        app = self.state.apps.get(name)
+            return number not in state.invocations
+        if kind == LOAD:
+            instance = state.instances.get(number)
+            return instance is None or instance.phase != "loading"
+        app = state.apps.get(name)
         if app is None:
             return True
         if kind == REVIEW:
             return app.review_at != at
         queue = app.queues.get(number)
-        return queue is None or not queue.items
+        return queue is None or queue.wait_until != at
 
     def finish(self) -> list[Action]:
         """The actions of the event, with one release and, where needed, one request to be woken."""
@@ -153,7 +145,7 @@ class Core:
         timers = state.timers
         while timers and self.is_stale(timers[0]):
             heapq.heappop(timers)
-        if timers and (timers[0][0] < state.armed or state.armed <= self.now):
+        if timers and (not state.armed or timers[0][0] < state.armed):
             state.armed = timers[0][0]
             out.append(WakeAt(state.armed))
         self.out = []

@@ -1,15 +1,17 @@
 """From ready items to invocations: queues in order of urgency, idle instances that hold the stages, bounded batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from grainwise.control.actions import Invoke
 from grainwise.control.core import DISPATCH, LIMIT, Core
+from grainwise.control.costs import GroupCost
 from grainwise.control.events import ItemRange
 from grainwise.control.fleet import Fleet
 from grainwise.control.queues import FunctionQueue, Waiting
-from grainwise.control.requests import Ready, Request
-from grainwise.control.routing import Group, GroupCost, payload_size
-from grainwise.control.state import AppState, Instance, Invocation, RateMeter, Running
+from grainwise.control.rates import RateMeter
+from grainwise.control.requests import Flow, Ready, Request
+from grainwise.control.routing import Group
+from grainwise.control.state import AppState, Instance, Invocation, Running
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
 from grainwise.domain.values import Payload
@@ -19,7 +21,12 @@ HUNG_FACTOR = 3.0
 HUNG_FLOOR: Micros = 2 * SECOND
 """A stall of the machine is no hang: below this an invocation without a declared limit is never taken for hung."""
 
+RATE_WINDOW_S = 2
+
 RETRY_ALONE = Because("retried alone after its instance was lost")
+
+Candidate = tuple[float, int, int, FunctionQueue, AppState]
+"""A queue by urgency: the latest instant at which its head should start, then the app's place and the mask."""
 
 
 class Dispatcher:
@@ -29,133 +36,135 @@ class Dispatcher:
         self._core = core
         self._fleet = fleet
 
-    def enqueue(self, app: AppState, request: Request, ready: Sequence[Ready]) -> None:
-        """Queue ranges of items that can run now."""
-        compiled = self._core.routing(app, request.plan)
-        for entry in ready:
-            group = compiled.groups[entry.group]
-            size = self._size(app, request, group, entry)
-            self._push(app, request, group, entry.outer, entry.lo, entry.hi, 1, False, size)
+    def enqueue(self, app: AppState, request: Request, flow: Flow) -> None:
+        """Queue the ranges of items that a step of a request made ready."""
+        groups = flow.routing.groups
+        for entry in flow.ready:
+            self._push(app, request, groups[entry.group], entry, 1, False, flow.size(entry))
 
     def retry(self, app: AppState, request: Request, item: Running, index: int, attempt: int) -> None:
         """Queue one item again, to run by itself."""
-        group = self._core.routing(app, request.plan).groups[item.group]
+        flow = self._core.flow(app, request)
         entry = Ready(item.group, item.outer, index, index + 1)
-        size = self._size(app, request, group, entry)
-        self._push(app, request, group, item.outer, index, index + 1, attempt, True, size)
+        self._push(app, request, flow.routing.groups[item.group], entry, attempt, True, flow.size(entry))
 
     def _push(
-        self,
-        app: AppState,
-        request: Request,
-        group: Group,
-        outer: tuple[int, ...],
-        lo: int,
-        hi: int,
-        attempt: int,
-        is_alone: bool,
-        size: float,
+        self, app: AppState, request: Request, group: Group, entry: Ready, attempt: int, is_alone: bool, size: float
     ) -> None:
-        state = self._core.state
+        core = self._core
+        state, now, mask = core.state, core.now, group.mask
         sequence = state.next_sequence
         state.next_sequence = sequence + 1
-        due, sequence = ordering.decide(request.due, sequence)
-        queue = app.queues.get(group.mask)
+        queue = app.queues.get(mask)
         if queue is None:
-            queue = app.queues[group.mask] = FunctionQueue(group.mask)
-            app.items_rate[group.mask] = RateMeter()
+            queue = app.queues[mask] = FunctionQueue(mask)
+            app.items_rate[mask] = RateMeter()
         queue.push(
+            ordering.decide(request.due, sequence),
             Waiting(
-                due, sequence, request.number, request.plan, group.index, outer, lo, hi, attempt, is_alone, self._core.now, size
-            )
-        )
-        request.queued[sequence] = group.mask
-        app.items_rate[group.mask].add(self._core.now, hi - lo)
+                sequence, request.due, request.number, request.plan, group.index, entry.outer, entry.lo, entry.hi, attempt,
+                is_alone, now, size,
+            ),
+        )  # fmt: skip
+        request.queued[sequence] = mask
+        app.items_rate[mask].add(now, entry.hi - entry.lo)
 
-    def _size(self, app: AppState, request: Request, group: Group, entry: Ready) -> float:
-        """The sum of the sizes of a range, as its first stage measures them."""
-        flow = self._core.flow(app, request)
-        total = 0.0
-        for index in range(entry.lo, entry.hi):
-            payloads = flow.inputs(entry.group, entry.outer, index)
-            for at, payload in zip(group.size_at, payloads, strict=True):
-                if at >= 0 and payload.shape != "skipped":
-                    total += payload_size(payload, at)
-        return total
-
-    def run(self, app: AppState) -> None:
-        """Dispatch as much as idle instances and free cores allow, the most urgent queue first."""
-        idle = [each for each in self._fleet.of(app) if each.phase == "ready" and not each.invocation]
-        if not idle:
+    def run(self) -> None:
+        """Dispatch as much as idle instances and free cores allow, the most urgent queue of any app first."""
+        found: list[Candidate] = []
+        for place, app in enumerate(self._core.state.apps.values()):
+            idle = self._fleet.idle(app)
+            if not idle:
+                continue
+            for mask, queue in app.queues.items():
+                if queue.items:
+                    for instance in idle.values():
+                        if instance.stages & mask == mask:
+                            found.append((self._urgency(app, queue), place, mask, queue, app))
+                            break
+        if not found:
             return
-        waiting = [queue for queue in app.queues.values() if queue.items]
-        if len(waiting) > 1:
-            waiting.sort(key=self._urgency(app))
-        for queue in waiting:
-            while queue.items and idle and self._one(app, queue, idle):
+        if len(found) > 1:
+            found.sort(key=_rank)
+        held: list[str] = []
+        for _, _, _, queue, app in found:
+            while queue.items and self._one(app, queue, held):
                 pass
 
-    def _urgency(self, app: AppState) -> Callable[[FunctionQueue], tuple[float, int]]:
-        def rank(queue: FunctionQueue) -> tuple[float, int]:
-            head = queue.head()
-            if head is None:
-                return (0.0, queue.mask)
-            group = self._core.routing(app, head.plan).groups[head.group]
-            return (head.due - self._core.remaining_us(app, head.plan, group), queue.mask)
+    def _urgency(self, app: AppState, queue: FunctionQueue) -> float:
+        head = queue.head()
+        if head is None:
+            return 0.0
+        return head.due - self._core.compiled(app, head.plan).remaining_us[head.group]
 
-        return rank
+    def _one(self, app: AppState, queue: FunctionQueue, held: list[str]) -> bool:
+        """One invocation from this queue; False when it has to wait.
 
-    def _one(self, app: AppState, queue: FunctionQueue, idle: list[Instance]) -> bool:
-        """One invocation from this queue; False when it has to wait."""
+        A queue that waits for cores keeps less urgent ones off its node (``held``), so that a large share cannot starve.
+        """
         core = self._core
+        idle = self._fleet.idle(app)
         head = queue.head()
         if head is None:
             return False
-        instance = routing.decide(queue.mask, idle)
-        if instance is None:
-            return False
-        group = core.routing(app, head.plan).groups[head.group]
-        cost = core.cost(app, head.plan, group)
-        node = core.state.nodes[instance.node].node
-        cores = min(group.function.cpu_cores, node.usable_cores)
-        if not self._fleet.can_run(instance, cores):
-            return False
+        compiled = core.compiled(app, head.plan)
+        group, cost = compiled.routing.groups[head.group], compiled.costs[head.group]
+        while True:
+            able_nodes = [each for each in idle.values() if each.node not in held] if held else idle.values()
+            instance = routing.decide(queue.mask, able_nodes)
+            if instance is None:
+                return False
+            node = core.state.nodes[instance.node]
+            cores = min(group.function.cpu_cores, node.usable_cores)
+            if cores > 0 and self._fleet.can_run(instance, cores):
+                break
+            held.append(instance.node)
         if head.is_alone:
             count, because = 1, RETRY_ALONE
         else:
             able = 1
-            if queue.items > 1:
-                free = core.state.nodes[instance.node].free_cores
-                able = sum(1 for each in idle if each.stages & queue.mask == queue.mask)
-                able = max(1, min(able, int(free / cores + 1e-9)))
-            item_us = cost.item_us + cost.size_us * queue.size_sum / queue.items
-            decision = batching.decide(
-                batching.BatchView(
-                    queue.items,
-                    group.function.max_batch,
-                    able,
-                    head.queued_at,
-                    head.due,
-                    core.remaining_us(app, head.plan, group),
-                    cost.fixed_us,
-                    item_us,
-                    app.items_rate[queue.mask].per_second(core.now, 2),
-                    app.deployed.config.wait_bound_fraction,
-                ),
-                core.now,
+            if len(idle) > 1 and queue.items > 1:
+                able = self._able(app, queue.mask, node.free_cores, cores)
+            decision = batching.without_waiting(queue.items, group.function.max_batch, able) or self._wait_or_not(
+                app, queue, head, cost, group, compiled.remaining_us[head.group]
             )
             if isinstance(decision, batching.WaitUntil):
-                core.set_timer(decision.at, DISPATCH, queue.mask, app.deployed.app.name)
+                if queue.wait_until != decision.at:
+                    queue.wait_until = decision.at
+                    core.set_timer(decision.at, DISPATCH, queue.mask, app.deployed.app.name)
                 return False
             count, because = decision.items, decision.because
-        self._invoke(app, queue.take(count), instance, group, cost, cores, because)
-        idle.remove(instance)
+        self._invoke(app, queue, queue.take(count), instance, group, cost, cores, because)
         return True
+
+    def _able(self, app: AppState, mask: int, free_cores: float, cores: float) -> int:
+        """How many idle instances could take a part of a queue now."""
+        able = sum(1 for each in self._fleet.idle(app).values() if each.stages & mask == mask)
+        if not app.deployed.capabilities.is_share_hard:
+            able = min(able, int(free_cores / cores + 1e-9))
+        return max(1, able)
+
+    def _wait_or_not(
+        self, app: AppState, queue: FunctionQueue, head: Waiting, cost: GroupCost, group: Group, remaining_us: float
+    ) -> batching.Dispatch | batching.WaitUntil:
+        view = batching.BatchView(
+            items=queue.items,
+            max_batch=group.function.max_batch,
+            oldest=head.queued_at,
+            due=head.due,
+            remaining_us=remaining_us,
+            fixed_us=cost.fixed_us,
+            item_us=cost.item_us + cost.size_us * queue.size_sum / queue.items,
+            items_per_s=app.items_rate[queue.mask].per_second(self._core.now, RATE_WINDOW_S),
+            wait_bound_fraction=app.deployed.config.wait_bound_fraction,
+        )
+        return batching.decide(view, self._core.now)
 
     def _invoke(
         self,
         app: AppState,
-        taken: list[Waiting],
+        queue: FunctionQueue,
+        taken: Sequence[Waiting],
         instance: Instance,
         group: Group,
         cost: GroupCost,
@@ -169,58 +178,59 @@ class Dispatcher:
         items: list[Running] = []
         ranges: list[ItemRange] = []
         inputs: list[tuple[Payload, ...]] = []
-        count, size_sum = 0, 0.0
+        size_sum = 0.0
         for part in taken:
             request = state.requests[part.request]
-            if request.queued.get(part.sequence) is not None and not self._is_split(app, group.mask, part):
+            if part.sequence not in queue.waiting:
                 del request.queued[part.sequence]
             request.running += 1
             flow = core.flow(app, request)
-            inputs.extend(flow.inputs(part.group, part.outer, index) for index in range(part.lo, part.hi))
-            items.append(Running(part.request, part.plan, part.group, part.outer, part.lo, part.hi, part.attempt))
+            inputs.extend([flow.inputs(part.group, part.outer, index) for index in range(part.lo, part.hi)])
+            items.append(Running(part.request, part.group, part.outer, part.lo, part.hi, part.attempt))
             ranges.append(ItemRange(part.request, part.outer, part.lo, part.hi, part.attempt))
-            count += part.hi - part.lo
             size_sum += part.size_sum
-        limit = self._limit_us(group, cost, count, size_sum, max(part.attempt for part in taken))
-        invocation = Invocation(number, instance.number, instance.app, group.mask, items, inputs, core.now, core.now + limit)
-        state.invocations[number] = invocation
-        instance.invocation = number
-        self._fleet.charge(instance, cores)
-        core.set_timer(invocation.limit, LIMIT, number)
+        queue.wait_until = 0
+        limit = _limit_us(group, cost, len(inputs), size_sum)
+        state.invocations[number] = Invocation(
+            number, instance.number, instance.app, group.mask, items, inputs, core.now, core.now + limit
+        )
+        self._fleet.occupy(instance, number, cores)
+        core.set_timer(core.now + limit, LIMIT, number)
         core.emit(Invoke(number, instance.number, group.mask, tuple(ranges), tuple(inputs), cores, limit, because))
-
-    def _is_split(self, app: AppState, mask: int, part: Waiting) -> bool:
-        """Whether the rest of a range still waits under the same sequence number."""
-        head = app.queues[mask].head()
-        return head is not None and head.sequence == part.sequence
-
-    def _limit_us(self, group: Group, cost: GroupCost, count: int, size_sum: float, attempt: int) -> Micros:
-        if group.limit_us:
-            return group.limit_us
-        predicted = cost.predict_us(count, size_sum) * cost.p99_factor * HUNG_FACTOR + cost.first_call_us
-        return max(HUNG_FLOOR, int(predicted))
 
     def wait_us(self, app: AppState) -> float:
         """Predicted wait of a request that arrives now: the work that is queued over the cores that can do it."""
         total = 0.0
         for queue in app.queues.values():
             head = queue.head()
-            if head is None:
-                continue
-            group = self._core.routing(app, head.plan).groups[head.group]
-            cost = self._core.cost(app, head.plan, group)
-            total += self._backlog_us(queue, cost, group) * group.function.cpu_cores
-        cores = sum(node.node.usable_cores for node in self._core.state.nodes.values())
-        return total / cores if cores else total
+            if head is not None:
+                compiled = self._core.compiled(app, head.plan)
+                group = compiled.routing.groups[head.group]
+                total += _backlog_us(queue, compiled.costs[head.group], group) * group.function.cpu_cores
+        cores = sum(node.usable_cores for node in self._core.state.nodes.values())
+        return total / cores if cores > 0 else total
 
-    def backlog_us(self, app: AppState, queue: FunctionQueue) -> float:
+    def backlog_us(self, app: AppState, mask: int) -> float:
         """Predicted busy time of what waits in one queue."""
-        head = queue.head()
-        if head is None:
+        queue = app.queues.get(mask)
+        head = queue.head() if queue is not None else None
+        if queue is None or head is None:
             return 0.0
-        group = self._core.routing(app, head.plan).groups[head.group]
-        return self._backlog_us(queue, self._core.cost(app, head.plan, group), group)
+        compiled = self._core.compiled(app, head.plan)
+        return _backlog_us(queue, compiled.costs[head.group], compiled.routing.groups[head.group])
 
-    def _backlog_us(self, queue: FunctionQueue, cost: GroupCost, group: Group) -> float:
-        batches = -(-queue.items // group.function.max_batch)
-        return cost.fixed_us * batches + cost.item_us * queue.items + cost.size_us * queue.size_sum
+
+def _rank(candidate: Candidate) -> tuple[float, int, int]:
+    return candidate[:3]
+
+
+def _limit_us(group: Group, cost: GroupCost, count: int, size_sum: float) -> Micros:
+    if group.limit_us:
+        return group.limit_us
+    predicted = cost.predict_us(count, size_sum) * cost.p99_factor * HUNG_FACTOR + cost.first_call_us
+    return max(HUNG_FLOOR, int(predicted))
+
+
+def _backlog_us(queue: FunctionQueue, cost: GroupCost, group: Group) -> float:
+    batches = -(-queue.items // group.function.max_batch)
+    return cost.fixed_us * batches + cost.item_us * queue.items + cost.size_us * queue.size_sum

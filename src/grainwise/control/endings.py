@@ -3,11 +3,9 @@
 from grainwise.control.actions import CancelInvocation, Reject, RejectCode, Respond
 from grainwise.control.core import Core
 from grainwise.control.requests import Flow, Request
-from grainwise.control.routing import Routing
+from grainwise.control.state import AppState
 from grainwise.domain.because import Because
 from grainwise.domain.time import Micros
-
-CLIENT_GONE = Because("the client went away")
 
 
 class Endings:
@@ -19,9 +17,10 @@ class Endings:
     def respond(self, request: Request, flow: Flow) -> None:
         """Answer with the outputs; their handles now belong to the door."""
         outputs = flow.results()
-        leased = {ref.handle for payload in outputs for ref in payload.refs}
-        for handle in leased:
-            request.live.pop(handle, None)
+        live = request.live
+        for payload in outputs:
+            for ref in payload.refs:
+                live.pop(ref.handle, None)
         self._core.emit(Respond(request.number, outputs))
         self._end(request)
 
@@ -35,13 +34,12 @@ class Endings:
         self._end(request)
 
     def _end(self, request: Request) -> None:
-        core = self._core
-        app = core.app_of(request)
+        app = self._core.app_of(request)
         request.is_ended = True
         app.in_flight -= 1
         if request.queued:
-            for mask in sorted(set(request.queued.values())):
-                app.queues[mask].drop(request.number)
+            for sequence, mask in request.queued.items():
+                app.queues[mask].drop(sequence)
             request.queued.clear()
         if request.running:
             self._cancel_unawaited(request)
@@ -50,12 +48,11 @@ class Endings:
 
     def _cancel_unawaited(self, request: Request) -> None:
         """Cancel the invocations all of whose items belong to ended requests."""
-        state = self._core.state
-        for invocation in state.invocations.values():
-            numbers = [item.request for item in invocation.items]
-            if request.number not in numbers:
-                continue
-            if all(number not in state.requests or state.requests[number].is_ended for number in numbers):
+        requests = self._core.state.requests
+        for invocation in self._core.state.invocations.values():
+            if any(item.request == request.number for item in invocation.items) and all(
+                requests[item.request].is_ended for item in invocation.items
+            ):
                 self._core.emit(CancelInvocation(invocation.number, invocation.instance))
 
     def forget(self, request: Request) -> None:
@@ -64,29 +61,25 @@ class Endings:
         if request.live:
             core.release(list(request.live))
             request.live.clear()
-        core.state.requests.pop(request.number, None)
+        del core.state.requests[request.number]
         app = core.app_of(request)
         left = app.requests_by_plan[request.plan] - 1
         if left:
             app.requests_by_plan[request.plan] = left
             return
         del app.requests_by_plan[request.plan]
-        self.retire_plan(app.deployed.app.name, request.plan)
+        self.retire_plan(app, request.plan)
 
-    def retire_plan(self, app_name: str, plan_id: str) -> None:
-        """Drop a plan that neither the app nor a request follows, with the queues that only it had."""
+    def retire_plan(self, app: AppState, plan_id: str) -> None:
+        """Drop a plan that neither the app, a change under way nor a request follows, with the queues that only it had."""
         core = self._core
-        app = core.state.apps[app_name]
-        if plan_id == app.plan.id or plan_id in app.requests_by_plan or plan_id not in app.plans:
+        if plan_id == app.plan_id or plan_id in app.requests_by_plan or plan_id not in app.plans:
             return
-        if app.transition is not None and app.transition.plan.id == plan_id:
+        if app.transition is not None and app.transition.plan_id == plan_id:
             return
         del app.plans[plan_id]
-        core.forget_plan(app, plan_id)
-        wanted = {group.mask for plan in app.plans.values() for group in self._routing(app_name, plan.id).groups}
+        core.forget_plan(plan_id)
+        wanted = {group.mask for other in app.plans for group in core.routing(app, other).groups}
         for mask in [mask for mask in app.queues if mask not in wanted]:
             del app.queues[mask]
-            app.items_rate.pop(mask, None)
-
-    def _routing(self, app_name: str, plan_id: str) -> Routing:
-        return self._core.routing(self._core.state.apps[app_name], plan_id)
+            del app.items_rate[mask]

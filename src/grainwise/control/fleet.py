@@ -1,36 +1,77 @@
-"""Instances and what they are charged: memory from start to stop, soft cores while loading or invoking."""
+"""Instances and what they are charged: memory and hard shares from start to stop, soft shares while loading or invoking."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 from grainwise.control.actions import KillInstance, LoadStages, StartInstance, StopInstance
-from grainwise.control.core import Core
+from grainwise.control.core import LOAD, Core
 from grainwise.control.state import AppState, Instance, NodeState, PendingStart
 from grainwise.domain.because import Because
+from grainwise.domain.time import SECOND, Micros
 from grainwise.policies import placement
 
 EPSILON = 1e-9
 """Slack for sums of shares that binary fractions cannot hold exactly."""
 
+LOAD_FLOOR: Micros = 60 * SECOND
+LOAD_FACTOR = 5.0
+"""An instance that does not answer a load within this many times the prediction, and the floor, is killed."""
+
 
 class Fleet:
-    """Starts, loads, stops and kills instances within the capacity of the nodes."""
+    """Starts, loads, stops and kills instances within the capacity of the nodes.
+
+    Every change of an instance's phase goes through here, which keeps an index of the instances of each app and of the idle
+    ones among them. The indexes are derived from the state.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._of: dict[str, dict[int, Instance]] = {name: {} for name in core.state.apps}
+        self._idle: dict[str, dict[int, Instance]] = {name: {} for name in core.state.apps}
+        for instance in core.state.instances.values():
+            self._of[instance.app][instance.number] = instance
+            if instance.phase == "ready" and not instance.invocation:
+                self._idle[instance.app][instance.number] = instance
+
+    def add_app(self, name: str) -> None:
+        """Keep books for an app."""
+        self._of.setdefault(name, {})
+        self._idle.setdefault(name, {})
 
     def of(self, app: AppState) -> list[Instance]:
         """The instances of an app, in the order of their numbers."""
-        name = app.deployed.app.name
-        return [instance for instance in self._core.state.instances.values() if instance.app == name]
+        return list(self._of[app.deployed.app.name].values())
 
-    def serving(self, app: AppState, mask: int) -> list[Instance]:
-        """Instances that are ready and hold ``mask``."""
-        return [each for each in self.of(app) if each.phase == "ready" and each.stages & mask == mask]
+    def idle(self, app: AppState) -> dict[int, Instance]:
+        """The instances of an app that are ready and free, by number. The order is of no meaning."""
+        return self._idle[app.deployed.app.name]
+
+    def serving(self, app: AppState, mask: int) -> int:
+        """How many instances are ready and hold ``mask``."""
+        return sum(
+            1 for each in self._of[app.deployed.app.name].values() if each.phase == "ready" and each.stages & mask == mask
+        )
 
     def coming(self, app: AppState, mask: int) -> int:
         """How many instances that will hold ``mask`` are starting, loading or waiting to start."""
         count = sum(
-            1 for each in self.of(app) if each.phase in ("starting", "loading") and (each.stages | each.loading) & mask == mask
+            1
+            for each in self._of[app.deployed.app.name].values()
+            if (each.phase == "starting" or each.phase == "loading") and (each.stages | each.loading) & mask == mask
         )
         return count + sum(1 for pending in app.pending_starts if pending.stages & mask == mask)
+
+    def has_or_awaits(self, app: AppState, mask: int) -> bool:
+        """Whether some instance holds ``mask`` or will."""
+        for each in self._of[app.deployed.app.name].values():
+            if each.phase != "ending" and (each.stages | each.loading) & mask == mask:
+                return True
+        return any(pending.stages & mask == mask for pending in app.pending_starts)
+
+    def is_any_ending(self) -> bool:
+        """Whether memory is about to become free."""
+        return any(each.phase == "ending" for each in self._core.state.instances.values())
 
     def memory_mib(self, app: AppState, mask: int) -> float:
         """Predicted resident memory of an instance that holds ``mask``."""
@@ -38,121 +79,173 @@ class Fleet:
 
     def place(self, app: AppState, mask: int, share: float) -> placement.Place | placement.NoRoom:
         """Where an instance with this residency would go."""
+        capabilities = app.deployed.capabilities
         views = [
-            placement.NodeView(node.node.name, node.node.memory_mib - node.memory_mib, node.free_cores, node.node.usable_cores)
+            placement.NodeView(node.node.name, node.free_memory_mib, node.free_cores, node.usable_cores)
             for node in self._core.state.nodes.values()
+            if node.is_present
         ]
-        hard = app.deployed.capabilities.is_share_hard
-        return placement.decide(views, self.memory_mib(app, mask), share, hard)
+        need = share if capabilities.is_share_hard else min(capabilities.min_cpu_cores, share)
+        return placement.decide(views, self.memory_mib(app, mask), need, capabilities.is_share_hard)
 
     def start(self, app: AppState, mask: int, share: float, because: Because) -> int | placement.NoRoom:
         """Start an instance, or say what is missing. Returns its number, 0 when it waits for free cores."""
+        started = self._start(app, mask, share, because)
+        if started == 0:
+            app.pending_starts.append(PendingStart(mask, share, because.render()))
+        return started
+
+    def _start(self, app: AppState, mask: int, share: float, because: Because) -> int | placement.NoRoom:
         verdict = self.place(app, mask, share)
         if isinstance(verdict, placement.NoRoom):
             return verdict
-        node = self._core.state.nodes[verdict.node]
+        state = self._core.state
+        node = state.nodes[verdict.node]
         capabilities = app.deployed.capabilities
         load_share = share if capabilities.is_share_hard else min(share, node.free_cores)
         if load_share < min(capabilities.min_cpu_cores, share) - EPSILON:
-            app.pending_starts.append(PendingStart(mask, share, because.render()))
             return 0
-        state = self._core.state
         number = state.next_instance
         state.next_instance += 1
         memory = self.memory_mib(app, mask)
-        instance = Instance(number, app.deployed.app.name, node.node.name, mask, "starting", memory, share, self._core.now)
+        name = app.deployed.app.name
+        instance = Instance(number, name, node.node.name, mask, "starting", memory, share, self._core.now)
         state.instances[number] = instance
+        self._of[name][number] = instance
         node.memory_mib += memory
-        self._charge(instance, node, load_share)
-        self._core.emit(StartInstance(number, instance.app, mask, instance.node, load_share, memory, because))
+        _charge(instance, node, load_share)
+        self._core.emit(StartInstance(number, name, mask, instance.node, load_share, memory, because))
         return number
 
-    def start_pending(self, app: AppState) -> None:
-        """Start what waited for cores, as far as they are free now."""
+    def start_pending(self, app: AppState, wanted: Sequence[int]) -> None:
+        """Start what waited for cores, as far as they are free now; what holds none of ``wanted`` is not needed any more."""
         waiting, app.pending_starts = app.pending_starts, []
         for pending in waiting:
-            self.start(app, pending.stages, pending.share, Because("cores are free now", (("for", pending.reason),)))
+            if not any(pending.stages & mask == mask for mask in wanted):
+                continue
+            because = Because("cores are free now", (("for", pending.reason),))
+            started = self._start(app, pending.stages, pending.share, because)
+            if started == 0:
+                app.pending_starts.append(pending)
+            elif isinstance(started, placement.NoRoom):
+                app.is_covered = False
 
     def load(self, instance: Instance, mask: int, because: Because) -> bool:
-        """Load what an idle instance lacks of ``mask``; it serves nothing meanwhile. False where memory is short."""
-        state = self._core.state
-        app = state.apps[instance.app]
-        node = state.nodes[instance.node]
+        """Load what an idle instance lacks of ``mask``; it serves nothing meanwhile. False where memory or cores are short."""
+        core = self._core
+        app = core.state.apps[instance.app]
+        node = core.state.nodes[instance.node]
+        capabilities = app.deployed.capabilities
         more = self.memory_mib(app, instance.stages | mask) - self.memory_mib(app, instance.stages)
-        if node.memory_mib + more > node.node.memory_mib or node.free_cores < app.deployed.capabilities.min_cpu_cores:
+        if not node.is_present or node.free_memory_mib < more:
             return False
+        if not capabilities.is_share_hard:
+            share = min(instance.share, node.free_cores)
+            if share < min(capabilities.min_cpu_cores, instance.share) - EPSILON:
+                return False
+            _charge(instance, node, share)
         node.memory_mib += more
         instance.memory_mib += more
-        instance.phase = "loading"
+        instance.loading_mib = more
         instance.loading = mask & ~instance.stages
-        self._charge(instance, node, min(instance.share, node.free_cores))
-        self._core.emit(LoadStages(instance.number, instance.loading, because))
+        self._set_phase(instance, "loading")
+        model = app.deployed.model
+        predicted = sum(
+            stage.load_us + stage.first_call_us for index, stage in enumerate(model.stages) if instance.loading >> index & 1
+        )
+        core.set_timer(core.now + max(LOAD_FLOOR, int(predicted * LOAD_FACTOR)), LOAD, instance.number)
+        core.emit(LoadStages(instance.number, instance.loading, because))
         return True
 
     def loaded(self, instance: Instance, mask: int, error: str) -> None:
         """An instance answered a load: it holds more, or what it held before."""
-        self.uncharge(instance)
-        instance.phase = "ready"
-        instance.idle_since = self._core.now
+        self._uncharge(instance)
         if error:
-            app = self._core.state.apps[instance.app]
             node = self._core.state.nodes[instance.node]
-            less = self.memory_mib(app, instance.stages | instance.loading) - self.memory_mib(app, instance.stages)
-            node.memory_mib -= less
-            instance.memory_mib -= less
+            node.memory_mib -= instance.loading_mib
+            instance.memory_mib -= instance.loading_mib
         else:
             instance.stages |= mask
         instance.loading = 0
+        instance.loading_mib = 0.0
+        self._become_idle(instance)
 
     def ready(self, instance: Instance) -> None:
         """A start is over."""
-        self.uncharge(instance)
-        instance.phase = "ready"
-        instance.idle_since = self._core.now
+        self._uncharge(instance)
+        self._become_idle(instance)
+
+    def occupy(self, instance: Instance, invocation: int, cores: float) -> None:
+        """An idle instance begins an invocation."""
+        instance.invocation = invocation
+        del self._idle[instance.app][instance.number]
+        core = self._core
+        if not core.state.apps[instance.app].deployed.capabilities.is_share_hard:
+            _charge(instance, core.state.nodes[instance.node], cores)
+
+    def free(self, number: int, invocation: int) -> None:
+        """An invocation has ended on a living instance."""
+        instance = self._core.state.instances.get(number)
+        if instance is not None and instance.invocation == invocation:
+            instance.invocation = 0
+            self._uncharge(instance)
+            if instance.phase == "ready":
+                self._become_idle(instance)
 
     def stop(self, instance: Instance, because: Because) -> None:
         """Let an idle instance end."""
-        instance.phase = "ending"
+        self._set_phase(instance, "ending")
         self._core.emit(StopInstance(instance.number, because))
 
     def kill(self, instance: Instance, because: Because) -> None:
         """End an instance now."""
-        instance.phase = "ending"
+        self._set_phase(instance, "ending")
         instance.was_killed = True
         self._core.emit(KillInstance(instance.number, because))
 
     def gone(self, instance: Instance) -> None:
         """The process has ended: nothing is charged any more."""
-        self.uncharge(instance)
-        node = self._core.state.nodes.get(instance.node)
-        if node is not None:
-            node.memory_mib -= instance.memory_mib
-        self._core.state.instances.pop(instance.number, None)
-
-    def charge(self, instance: Instance, cores: float) -> None:
-        """Charge soft cores for an invocation."""
-        self._charge(instance, self._core.state.nodes[instance.node], cores)
-
-    def _charge(self, instance: Instance, node: NodeState, cores: float) -> None:
-        instance.cores = cores
-        node.cores += cores
-
-    def uncharge(self, instance: Instance) -> None:
-        """Give soft cores back (a hard share stays charged until the end)."""
-        app = self._core.state.apps.get(instance.app)
-        if app is not None and app.deployed.capabilities.is_share_hard and instance.phase != "ending":
-            return
-        node = self._core.state.nodes.get(instance.node)
-        if node is not None:
-            node.cores -= instance.cores
-            if -EPSILON < node.cores < EPSILON:
-                node.cores = 0.0
-        instance.cores = 0.0
+        state = self._core.state
+        node = state.nodes[instance.node]
+        node.memory_mib -= instance.memory_mib
+        if -EPSILON < node.memory_mib < EPSILON:
+            node.memory_mib = 0.0
+        _discharge(instance, node)
+        del state.instances[instance.number]
+        del self._of[instance.app][instance.number]
+        self._idle[instance.app].pop(instance.number, None)
+        if not node.is_present and not any(each.node == instance.node for each in state.instances.values()):
+            del state.nodes[instance.node]
 
     def can_run(self, instance: Instance, cores: float) -> bool:
         """Whether the node has this much free for an invocation."""
-        app = self._core.state.apps[instance.app]
-        if app.deployed.capabilities.is_share_hard:
+        if self._core.state.apps[instance.app].deployed.capabilities.is_share_hard:
             return True
-        node = self._core.state.nodes[instance.node]
-        return node.cores + cores <= node.node.usable_cores + EPSILON
+        return self._core.state.nodes[instance.node].free_cores >= cores - EPSILON
+
+    def _become_idle(self, instance: Instance) -> None:
+        instance.phase = "ready"
+        instance.idle_since = self._core.now
+        self._idle[instance.app][instance.number] = instance
+
+    def _set_phase(self, instance: Instance, phase: Literal["loading", "ending"]) -> None:
+        instance.phase = phase
+        self._idle[instance.app].pop(instance.number, None)
+
+    def _uncharge(self, instance: Instance) -> None:
+        """Give soft cores back; a hard share stays charged until the end."""
+        state = self._core.state
+        if not state.apps[instance.app].deployed.capabilities.is_share_hard:
+            _discharge(instance, state.nodes[instance.node])
+
+
+def _charge(instance: Instance, node: NodeState, cores: float) -> None:
+    instance.cores = cores
+    node.cores += cores
+
+
+def _discharge(instance: Instance, node: NodeState) -> None:
+    node.cores -= instance.cores
+    instance.cores = 0.0
+    if -EPSILON < node.cores < EPSILON:
+        node.cores = 0.0

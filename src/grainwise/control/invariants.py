@@ -104,12 +104,10 @@ class Monitor:
             instance.cores = 0.0
             if not event.error:
                 instance.stages |= event.stages
-        elif isinstance(event, InstanceFailed) and event.cause != "hung" or isinstance(event, InstanceStopped):
+        elif isinstance(event, InstanceFailed | InstanceStopped):
             gone = self._instances.pop(event.instance, None)
             if gone is not None and gone.invocation:
                 self._invocations.pop(gone.invocation, None)
-        elif isinstance(event, InstanceFailed) and event.instance in self._instances:
-            self._instances[event.instance].phase = "silent"
         elif isinstance(event, CapacityChanged):
             self._nodes = {node.name: node for node in event.nodes}
         elif isinstance(event, AppDeployed):

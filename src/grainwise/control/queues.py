@@ -1,6 +1,7 @@
 """The queue of a function: ranges of items by rank, with the count and the predicted work of what waits.
 
-Ranges whose request has ended are dropped lazily: they are counted out at once and skipped when they surface.
+The heap holds ranks only. A range that was dropped leaves a rank behind, which is skipped when it surfaces and swept away when
+such ranks are the majority.
 """
 
 import heapq
@@ -10,15 +11,18 @@ from msgspec import Struct
 from grainwise.control.routing import Path
 from grainwise.domain.time import Instant
 
+SWEEP = 64
+"""Below this many ranks a heap is not swept."""
 
-class Waiting(Struct, order=True):
-    """A range of items in a queue. The order is the rank: due instant, then sequence; the rest never ties.
 
-    ``is_alone`` items are retried by themselves. ``size_sum`` is the sum of the sizes of the range.
+class Waiting(Struct):
+    """A range of items in a queue. ``sequence`` is unique; ``is_alone`` items are retried by themselves.
+
+    ``size_sum`` is the sum of the sizes of the range, as the first stage of the function measures them.
     """
 
-    due: Instant
     sequence: int
+    due: Instant
     request: int
     plan: str
     group: int
@@ -29,80 +33,81 @@ class Waiting(Struct, order=True):
     is_alone: bool
     queued_at: Instant
     size_sum: float
-    is_dropped: bool = False
 
 
 class FunctionQueue(Struct):
-    """All ranges that wait for one extent of one app."""
+    """All ranges that wait for one extent of one app. ``wait_until`` is the instant until which a batch is being collected."""
 
     mask: int
-    heap: list[Waiting] = []
+    heap: list[tuple[Instant, int]] = []
+    waiting: dict[int, Waiting] = {}
     items: int = 0
     size_sum: float = 0.0
-    dropped: int = 0
+    wait_until: Instant = 0
 
-    def push(self, waiting: Waiting) -> None:
-        """Add a range."""
-        heapq.heappush(self.heap, waiting)
+    def push(self, rank: tuple[Instant, int], waiting: Waiting) -> None:
+        """Add a range under its rank, which ends in its sequence number."""
+        heapq.heappush(self.heap, rank)
+        self.waiting[waiting.sequence] = waiting
         self.items += waiting.hi - waiting.lo
         self.size_sum += waiting.size_sum
 
     def head(self) -> Waiting | None:
         """The most urgent range."""
-        heap = self.heap
-        while heap and heap[0].is_dropped:
+        heap, waiting = self.heap, self.waiting
+        while heap:
+            found = waiting.get(heap[0][1])
+            if found is not None:
+                return found
             heapq.heappop(heap)
-            self.dropped -= 1
-        return heap[0] if heap else None
+        return None
 
     def take(self, count: int) -> list[Waiting]:
-        """Remove up to ``count`` items in rank order; an item that must run alone is taken by itself."""
+        """Remove up to ``count`` items in rank order; an item that must run alone is taken by itself.
+
+        Of a range that is larger than what is wanted the rest stays, under the same sequence number.
+        """
         taken: list[Waiting] = []
         while count > 0:
             head = self.head()
             if head is None or (head.is_alone and taken):
                 break
-            wanted = 1 if head.is_alone else min(count, head.hi - head.lo)
-            if wanted == head.hi - head.lo:
+            wanted = 1 if head.is_alone else count
+            if wanted >= head.hi - head.lo:
                 heapq.heappop(self.heap)
+                del self.waiting[head.sequence]
                 part = head
             else:
-                share = head.size_sum * wanted / (head.hi - head.lo)
-                part = Waiting(
-                    head.due,
-                    head.sequence,
-                    head.request,
-                    head.plan,
-                    head.group,
-                    head.outer,
-                    head.lo,
-                    head.lo + wanted,
-                    head.attempt,
-                    head.is_alone,
-                    head.queued_at,
-                    share,
-                )
-                head.lo += wanted
-                head.size_sum -= share
-            self.items -= wanted
+                part = _split(head, wanted)
+            count -= part.hi - part.lo
+            self.items -= part.hi - part.lo
             self.size_sum -= part.size_sum
             taken.append(part)
-            count -= wanted
             if part.is_alone:
                 break
         if not self.items:
             self.size_sum = 0.0
         return taken
 
-    def drop(self, request: int) -> None:
-        """Count out every range of a request."""
-        for waiting in self.heap:
-            if waiting.request == request and not waiting.is_dropped:
-                waiting.is_dropped = True
-                self.items -= waiting.hi - waiting.lo
-                self.size_sum -= waiting.size_sum
-                self.dropped += 1
-        if self.dropped > 64 and self.dropped * 2 > len(self.heap):
-            self.heap = [waiting for waiting in self.heap if not waiting.is_dropped]
+    def drop(self, sequence: int) -> None:
+        """Remove a range, wherever it stands."""
+        waiting = self.waiting.pop(sequence, None)
+        if waiting is None:
+            return
+        self.items -= waiting.hi - waiting.lo
+        self.size_sum = self.size_sum - waiting.size_sum if self.items else 0.0
+        if len(self.heap) > SWEEP and len(self.heap) > 2 * len(self.waiting):
+            self.heap = [rank for rank in self.heap if rank[1] in self.waiting]
             heapq.heapify(self.heap)
-            self.dropped = 0
+
+
+def _split(head: Waiting, wanted: int) -> Waiting:
+    """Cut the first ``wanted`` items off a range."""
+    share = head.size_sum * wanted / (head.hi - head.lo)
+    part = Waiting(
+        head.sequence, head.due, head.request, head.plan, head.group, head.outer, head.lo, head.lo + wanted, head.attempt,
+        head.is_alone, head.queued_at, share,
+    )  # fmt: skip
+    head.lo += wanted
+    head.size_sum -= share
+    return part

@@ -3,13 +3,17 @@
 Consecutive items travel as one range, so a fan-out of n costs one entry here and O(batches) events.
 """
 
+from collections.abc import Iterator
+
 from msgspec import Struct
 
-from grainwise.control.routing import Path, Routing
+from grainwise.control.routing import Fan, Path, Routing, payload_size
 from grainwise.domain.extent import is_skipped
 from grainwise.domain.graph import Source
 from grainwise.domain.time import Instant
 from grainwise.domain.values import SKIPPED, Payload, Ref
+
+EMPTY = Payload((), "many")
 
 
 class Request(Struct):
@@ -17,7 +21,8 @@ class Request(Struct):
 
     ``values`` is keyed by (source number, path...). ``need`` counts, per (group, outer path...), how many inputs each item
     still waits for. ``fans`` counts, per (fan-out, path...), the results still missing. ``live`` holds a count of references
-    per handle. ``queued`` maps the sequence number of each waiting range to its queue's mask.
+    per handle. ``queued`` maps the sequence number of each waiting range to its queue's mask. ``running`` counts ranges inside
+    invocations.
     """
 
     number: int
@@ -65,7 +70,6 @@ class Flow:
                 self._add(group, (), 0)
         for number, payload in enumerate(inputs):
             self.publish(number, (), payload)
-        self._skip()
 
     def complete(self, group: int, outer: Path, index: int, outputs: tuple[Payload, ...]) -> None:
         """Publish what one item of a group came to."""
@@ -76,43 +80,92 @@ class Flow:
 
     def settle(self) -> None:
         """Pass over the ready items that run nothing because their branch was not taken."""
-        self._skip()
+        if self.ready and self.routing.has_guards:
+            self._skip()
 
     def consume(self, group: int, payloads: tuple[Payload, ...]) -> None:
         """Give back the references that one item held on its inputs."""
-        live = self.request.live
         for at in self.routing.groups[group].counted:
             for ref in payloads[at].refs:
-                left = live.get(ref.handle, 0) - 1
-                if left > 0:
-                    live[ref.handle] = left
-                elif live.pop(ref.handle, None) is not None:
-                    self.released.append(ref.handle)
+                self._give_back(ref.handle, 1)
+
+    def _give_back(self, handle: int, count: int) -> None:
+        live = self.request.live
+        held = live.get(handle)
+        if held is None:
+            return
+        if held > count:
+            live[handle] = held - count
+        else:
+            del live[handle]
+            self.released.append(handle)
 
     def inputs(self, group: int, outer: Path, index: int) -> tuple[Payload, ...]:
         """The payloads of an item, in the order of its extent's inputs."""
         compiled = self.routing.groups[group]
-        path = (*outer, index) if compiled.depth else ()
+        if not compiled.depth:
+            values = self.request.values
+            return tuple([values[(number,)] for number in compiled.inputs])
+        path = (*outer, index)
         return tuple([self._resolve(number, path) for number in compiled.inputs])
+
+    def size(self, ready: Ready) -> float:
+        """The sum of the sizes of a range, as its first stage measures them."""
+        compiled = self.routing.groups[ready.group]
+        total = 0.0
+        for position, at in compiled.sized:
+            number = compiled.inputs[position]
+            if not compiled.depth:
+                total += payload_size(self.request.values[(number,)], at)
+                continue
+            fan = self.routing.fan_by_element.get(number)
+            if fan is not None and fan.depth + 1 == compiled.depth:
+                refs = self._list(fan, ready.outer).refs[ready.lo : ready.hi]
+                total += payload_size(Payload(refs), at)
+                continue
+            for index in range(ready.lo, ready.hi):
+                total += payload_size(self._resolve(number, (*ready.outer, index)), at)
+        return total
 
     def publish(self, number: int, path: Path, payload: Payload) -> None:
         """A value is known: count it, wake its readers, open the fan-outs over it, close the ones it completes."""
-        routing, request = self.routing, self.request
-        request.values[(number, *path)] = payload
-        uses = routing.uses[number]
-        for ref in payload.refs:
-            if uses:
-                request.live[ref.handle] = request.live.get(ref.handle, 0) + uses
-            else:
-                self.released.append(ref.handle)
-        if number in routing.final:
-            request.outputs_left -= 1
-        for each in routing.results[number]:
+        request = self.request
+        use = self.routing.sources[number]
+        request.values[(number, *path) if path else (number,)] = payload
+        uses = use.uses
+        if uses:
+            live = request.live
+            for ref in payload.refs:
+                live[ref.handle] = uses
+        else:
+            self.released.extend([ref.handle for ref in payload.refs])
+        self._announce(number, path)
+
+    def _announce(self, number: int, path: Path) -> None:
+        use = self.routing.sources[number]
+        if use.is_final:
+            self.request.outputs_left -= 1
+        for each in use.closes:
             self._close(each, path[:-1])
-        for group in routing.readers[number]:
+        for group in use.readers:
             self._wake(group, path)
-        for each in routing.opens[number]:
-            self._open(each, path, payload)
+        for each in use.opens:
+            fan = self.routing.fan_by_each[each]
+            if fan.depth == len(path):
+                self._try_open(fan, path)
+            else:
+                for outer in list(self._opened(fan.scope, path)):
+                    self._try_open(fan, outer)
+
+    def _opened(self, scope: tuple[int, ...], path: Path) -> Iterator[Path]:
+        """The places of ``scope`` below ``path`` whose fan-outs are open."""
+        if len(path) == len(scope):
+            yield path
+            return
+        each = scope[len(path)]
+        if (each, *path) in self.request.fans:
+            for index in range(self._count(self.routing.fan_by_each[each], path)):
+                yield from self._opened(scope, (*path, index))
 
     def _wake(self, group: int, path: Path) -> None:
         depth = self.routing.groups[group].depth
@@ -131,69 +184,92 @@ class Flow:
                     if not waits[index]:
                         self._add(group, key[1:], index)
 
-    def _open(self, each: int, path: Path, payload: Payload) -> None:
-        """A list is known: make its items, or pass on at once what an empty or skipped list comes to."""
-        fan = self.routing.fan_by_each[each]
-        if payload.shape == "skipped":
-            known = [self.request.values.get((number, *path)) for number in fan.over]
-            if all(value is not None and value.shape == "skipped" for value in known):
-                self.publish(fan.gathered, path, SKIPPED)
+    def _try_open(self, fan: Fan, path: Path) -> None:
+        """Take a list apart once everything is known that decides on it."""
+        request = self.request
+        if (fan.each, *path) in request.fans or (fan.gathered, *path) in request.values:
             return
-        count = len(payload.refs)
-        if not count:
-            self.publish(fan.gathered, path, Payload((), "many"))
+        if not all(self._is_known(number, path) for number in fan.waits):
             return
-        self.request.fans[(each, *path)] = count * len(fan.results)
+        items = self._list(fan, path)
+        if items.shape == "skipped" or self._is_refused(fan, path):
+            if fan.holds:
+                for ref in items.refs:
+                    self._give_back(ref.handle, fan.holds)
+            self._join(fan, path, SKIPPED)
+        elif not items.refs:
+            self._join(fan, path, EMPTY)
+        else:
+            self._open(fan, path, len(items.refs))
+
+    def _open(self, fan: Fan, path: Path, count: int) -> None:
+        request = self.request
+        request.fans[(fan.each, *path)] = count * len(fan.results)
         for group in fan.groups:
             compiled = self.routing.groups[group]
             missing = 0
             for number in compiled.inputs:
-                depth = self.routing.depth_by_source[number]
-                is_known = number == fan.element or (depth <= len(path) and self._is_known(number, path[:depth]))
-                missing += not is_known
-            self.request.need[(group, *path)] = [missing] * count
+                if number != fan.element and not self._is_known(number, path):
+                    missing += 1
+            request.need[(group, *path)] = [missing] * count
             if not missing:
                 self.ready.append(Ready(group, path, 0, count))
+        for each in fan.eager:
+            inner = self.routing.fan_by_each[each]
+            for index in range(count):
+                self._try_open(inner, (*path, index))
 
     def _is_known(self, number: int, path: Path) -> bool:
-        return self.routing.fan_by_element.get(number) is not None or (number, *path) in self.request.values
+        """Whether an item below ``path`` can read a source already; what lives deeper than ``path`` is yet to come."""
+        depth = self.routing.sources[number].depth
+        if depth > len(path):
+            return False
+        return number in self.routing.fan_by_element or (number, *path[:depth]) in self.request.values
+
+    def _is_refused(self, fan: Fan, path: Path) -> bool:
+        """Whether a guard around the whole fan-out is known to refuse."""
+        for numbers, guard in fan.guards:
+            for number in numbers:
+                payload = self._resolve(number, path)
+                if payload.shape != "skipped" and payload.key is not None and not guard.admits(payload.key):
+                    return True
+        return False
 
     def _close(self, each: int, outer: Path) -> None:
         """One more result of a fan-out is known; with the last one the join is."""
+        fans = self.request.fans
         key = (each, *outer)
-        self.request.fans[key] -= 1
-        if self.request.fans[key]:
+        left = fans[key] - 1
+        if left:
+            fans[key] = left
             return
-        del self.request.fans[key]
+        del fans[key]
         fan = self.routing.fan_by_each[each]
+        values = self.request.values
         refs: list[Ref] = []
-        for index in range(self._count(each, outer)):
+        is_skipped = True
+        for index in range(self._count(fan, outer)):
             for number in fan.results:
-                payload = self.request.values[(number, *outer, index)]
+                payload = values[(number, *outer, index)]
                 if payload.shape != "skipped":
                     refs.extend(payload.refs)
+                    is_skipped = False
                     break
-        joined = Payload(tuple(refs), "many")
+        self._join(fan, outer, SKIPPED if is_skipped else Payload(tuple(refs), "many"))
+
+    def _join(self, fan: Fan, path: Path, joined: Payload) -> None:
         # The references were counted when each result was published, so the join itself adds none.
-        self.request.values[(fan.gathered, *outer)] = joined
-        if fan.gathered in self.routing.final:
-            self.request.outputs_left -= 1
-        for outer_each in self.routing.results[fan.gathered]:
-            self._close(outer_each, outer[:-1])
-        for group in self.routing.readers[fan.gathered]:
-            self._wake(group, outer)
-        for inner_each in self.routing.opens[fan.gathered]:
-            self._open(inner_each, outer, joined)
+        self.request.values[(fan.gathered, *path)] = joined
+        self._announce(fan.gathered, path)
 
-    def _count(self, each: int, outer: Path) -> int:
-        return len(self._list(each, outer).refs)
+    def _count(self, fan: Fan, outer: Path) -> int:
+        return len(self._list(fan, outer).refs)
 
-    def _list(self, each: int, outer: Path) -> Payload:
+    def _list(self, fan: Fan, outer: Path) -> Payload:
         """The list that a fan-out takes apart, whichever option of a merge it came from."""
-        values = self.request.values
-        for number in self.routing.fan_by_each[each].over:
-            payload = values.get((number, *outer))
-            if payload is not None and payload.shape != "skipped":
+        for number in fan.over:
+            payload = self._resolve(number, outer)
+            if payload.shape != "skipped":
                 return payload
         return SKIPPED
 
@@ -201,9 +277,9 @@ class Flow:
         routing = self.routing
         fan = routing.fan_by_element.get(number)
         if fan is not None:
-            whole = self._list(fan.each, path[: fan.depth])
+            whole = self._list(fan, path[: fan.depth])
             return Payload((whole.refs[path[fan.depth]],))
-        return self.request.values[(number, *path[: routing.depth_by_source[number]])]
+        return self.request.values[(number, *path[: routing.sources[number].depth])]
 
     def _add(self, group: int, outer: Path, index: int) -> None:
         ready = self.ready
@@ -215,26 +291,28 @@ class Flow:
         ready.append(Ready(group, outer, index, index + 1))
 
     def _skip(self) -> None:
-        if not self.routing.has_guards:
-            return
         kept: list[Ready] = []
         while self.ready:
-            entry = self.ready.pop(0)
-            compiled = self.routing.groups[entry.group]
-            start = entry.lo
-            for index in range(entry.lo, entry.hi):
-                payloads = self.inputs(entry.group, entry.outer, index)
-                by_source: dict[Source, Payload] = dict(zip(compiled.extent.inputs, payloads, strict=True))
-                if not is_skipped(self.routing.graph, compiled.extent, by_source):
-                    continue
-                if start < index:
-                    kept.append(Ready(entry.group, entry.outer, start, index))
-                start = index + 1
-                self.consume(entry.group, payloads)
-                self.complete(entry.group, entry.outer, index, tuple(SKIPPED for _ in compiled.outputs))
-            if start < entry.hi:
-                kept.append(Ready(entry.group, entry.outer, start, entry.hi))
+            pending, self.ready = self.ready, []
+            for entry in pending:
+                self._skip_range(entry, kept)
         self.ready = kept
+
+    def _skip_range(self, entry: Ready, kept: list[Ready]) -> None:
+        compiled = self.routing.groups[entry.group]
+        start = entry.lo
+        for index in range(entry.lo, entry.hi):
+            payloads = self.inputs(entry.group, entry.outer, index)
+            by_source: dict[Source, Payload] = dict(zip(compiled.extent.inputs, payloads, strict=True))
+            if not is_skipped(self.routing.graph, compiled.extent, by_source):
+                continue
+            if start < index:
+                kept.append(Ready(entry.group, entry.outer, start, index))
+            start = index + 1
+            self.consume(entry.group, payloads)
+            self.complete(entry.group, entry.outer, index, tuple(SKIPPED for _ in compiled.outputs))
+        if start < entry.hi:
+            kept.append(Ready(entry.group, entry.outer, start, entry.hi))
 
     def results(self) -> tuple[Payload, ...]:
         """The outputs of the app, once ``outputs_left`` is 0."""

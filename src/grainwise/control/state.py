@@ -9,11 +9,12 @@ from msgspec import Struct, field
 
 from grainwise.control.events import AppDeployed
 from grainwise.control.queues import FunctionQueue
+from grainwise.control.rates import RateMeter
 from grainwise.control.requests import Request
 from grainwise.control.routing import Path
 from grainwise.domain.machine import Node
 from grainwise.domain.plan import Grain, Plan
-from grainwise.domain.time import SECOND, Instant
+from grainwise.domain.time import Instant
 from grainwise.domain.values import Payload
 from grainwise.planning.problem import PlanTable
 
@@ -21,20 +22,37 @@ InstancePhase = Literal["starting", "ready", "loading", "ending"]
 
 
 class NodeState(Struct):
-    """A node and what is charged on it: memory from start to stop, soft cores while loading or invoking."""
+    """A node and what is charged on it: memory and hard shares from start to stop, soft shares while loading or invoking.
+
+    ``is_present`` is false for a node that is gone while instances are still charged to it.
+    """
 
     node: Node
     memory_mib: float = 0.0
     cores: float = 0.0
+    is_present: bool = True
+
+    @property
+    def usable_cores(self) -> float:
+        """Cores that instances may be given here."""
+        return self.node.usable_cores if self.is_present else 0.0
 
     @property
     def free_cores(self) -> float:
         """Cores that no instance is charged for now."""
-        return self.node.usable_cores - self.cores
+        return self.usable_cores - self.cores
+
+    @property
+    def free_memory_mib(self) -> float:
+        """Memory that no instance is charged for now."""
+        return self.node.memory_mib - self.memory_mib if self.is_present else 0.0
 
 
 class Instance(Struct):
-    """One instance: ``stages`` is its residency, ``cores`` what it is charged now, ``share`` its own share when hard."""
+    """One instance: ``stages`` is its residency, ``share`` its function's share, ``cores`` what it is charged now.
+
+    ``loading`` and ``loading_mib`` are what it is loading. ``was_killed`` instances are replaced when they have ended.
+    """
 
     number: int
     app: str
@@ -47,6 +65,7 @@ class Instance(Struct):
     idle_since: Instant = 0
     invocation: int = 0
     loading: int = 0
+    loading_mib: float = 0.0
     cores: float = 0.0
     was_killed: bool = False
 
@@ -55,7 +74,6 @@ class Running(Struct):
     """Items of one request inside an invocation."""
 
     request: int
-    plan: str
     group: int
     outer: Path
     lo: int
@@ -88,44 +106,10 @@ class Transition(Struct):
     """A re-granulation under way: new requests switch to ``plan`` when every function of it is covered."""
 
     plan: Plan
+    plan_id: str
     began: Instant
     by: str
-    waits_for: list[int] = []
     failures: int = 0
-    tried_without_room: bool = False
-
-
-class RateMeter(Struct):
-    """Arrivals per whole second over a short window, as integers."""
-
-    seconds: list[int] = []
-    counts: list[int] = []
-
-    def add(self, now: Instant, count: int = 1) -> None:
-        """Some arrivals at once."""
-        second = now // SECOND
-        if self.seconds and self.seconds[-1] == second:
-            self.counts[-1] += count
-            return
-        self.seconds.append(second)
-        self.counts.append(count)
-        if len(self.seconds) > 64:
-            del self.seconds[:32]
-            del self.counts[:32]
-
-    def per_second(self, now: Instant, window_s: int) -> float:
-        """Mean rate over the last ``window_s`` whole seconds and the present one."""
-        second = now // SECOND
-        total = 0
-        for at in range(len(self.seconds) - 1, -1, -1):
-            if self.seconds[at] < second - window_s:
-                break
-            total += self.counts[at]
-        elapsed_us = window_s * SECOND + now % SECOND
-        first = self.seconds[0] if self.seconds else second
-        if first > second - window_s:
-            elapsed_us = max(SECOND, (second - first) * SECOND + now % SECOND)
-        return total * SECOND / elapsed_us
 
 
 class LiveMeans(Struct):
@@ -137,10 +121,14 @@ class LiveMeans(Struct):
 
 
 class AppState(Struct):
-    """One app under control."""
+    """One app under control.
+
+    ``is_covered``: since its fleet last changed, every function of the plan was found to have an instance or one on its way.
+    """
 
     deployed: AppDeployed
     plan: Plan
+    plan_id: str
     plans: dict[str, Plan]
     requests_by_plan: dict[str, int] = {}
     queues: dict[int, FunctionQueue] = {}
@@ -149,8 +137,6 @@ class AppState(Struct):
     means: LiveMeans = field(default_factory=LiveMeans)
     in_flight: int = 0
     transition: Transition | None = None
-    queued_plan: Plan | None = None
-    queued_by: str = ""
     problem: int = 0
     problem_grain: Grain | None = None
     problem_by: str = ""
@@ -163,14 +149,16 @@ class AppState(Struct):
     last_arrival: Instant = 0
     review_at: Instant = 0
     pending_starts: list[PendingStart] = []
+    is_covered: bool = False
     regranulations: int = 0
     last_refusal: str = ""
+    last_change: str = ""
     last_verdict: str = ""
     last_start_error: str = ""
 
 
 class ControllerState(Struct):
-    """The whole memory of a controller."""
+    """The whole memory of a controller. ``armed`` is the instant of the last ``WakeAt``, 0 when none is outstanding."""
 
     nodes: dict[str, NodeState] = {}
     apps: dict[str, AppState] = {}
@@ -178,6 +166,7 @@ class ControllerState(Struct):
     requests: dict[int, Request] = {}
     invocations: dict[int, Invocation] = {}
     timers: list[tuple[Instant, int, int, str]] = []
+    timers_bound: int = 1024
     armed: Instant = 0
     next_instance: int = 1
     next_invocation: int = 1

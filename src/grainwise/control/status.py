@@ -37,6 +37,7 @@ class AppStatus(Struct, frozen=True):
     in_flight: int
     is_planning: bool
     last_refusal: str
+    last_change: str
     last_verdict: str
     is_ready: bool
     instances: tuple[InstanceStatus, ...]
@@ -65,7 +66,7 @@ def describe(state: ControllerState, name: str) -> AppStatus:
     return AppStatus(
         app=name,
         plan=app.plan,
-        plan_id=app.plan.id,
+        plan_id=app.plan_id,
         grain=render_grain(app.plan.grain),
         regranulating_to=render_grain(transition.plan.grain) if transition else "",
         asked_by=transition.by if transition else "",
@@ -73,6 +74,7 @@ def describe(state: ControllerState, name: str) -> AppStatus:
         in_flight=app.in_flight,
         is_planning=bool(app.problem),
         last_refusal=app.last_refusal,
+        last_change=app.last_change,
         last_verdict=app.last_verdict,
         is_ready=all(any(each.stages & mask == mask for each in ready) for mask in masks),
         instances=instances,

@@ -1,7 +1,8 @@
 """Re-granulation: make before break. New requests switch when every function of the new plan is covered.
 
 The steps, each within capacity: adopt (an instance already holds the stages: nothing to do), load what is missing into an
-instance that can be spared, start. A change for which no step is left is refused, with what is missing.
+instance that can be spared, start, end an instance that can be spared to make room for a start. A change for which there is
+no such sequence is refused, with what is missing.
 """
 
 from grainwise.control.core import Core
@@ -27,87 +28,113 @@ class Regranulation:
         self._scaler = scaler
 
     def begin(self, app: AppState, plan: Plan, because: Because) -> None:
-        """Aim at ``plan``; a change under way is redirected."""
-        abandoned = app.transition.plan.id if app.transition is not None else ""
-        if plan.id == app.plan.id:
-            app.transition = None
-        else:
-            app.plans[plan.id] = plan
-            app.transition = Transition(plan, self._core.now, because.render())
-        if abandoned and abandoned != plan.id:
-            self._endings.retire_plan(app.deployed.app.name, abandoned)
+        """Aim at ``plan``; a change under way is redirected, and one that cannot be carried out is refused at once."""
+        plan_id = plan.id
+        abandoned = app.transition.plan_id if app.transition is not None else ""
+        app.transition = None
+        if plan_id != app.plan_id:
+            app.plans[plan_id] = plan
+            app.transition = Transition(plan, plan_id, self._core.now, because.render())
+        if abandoned and abandoned != plan_id:
+            self._endings.retire_plan(app, abandoned)
+        if app.transition is not None:
+            missing = self._missing(app, plan_id)
+            if missing:
+                self.refuse(app, missing)
+        self._scaler.review_at(app, self._core.now)
         self.advance(app)
+
+    def _missing(self, app: AppState, plan_id: str) -> str:
+        """What the nodes lack for the functions of a plan that nothing covers yet, found by trying; empty when they fit."""
+        fleet = self._fleet
+        free = {name: node.free_memory_mib for name, node in self._core.state.nodes.items() if node.is_present}
+        for instance in self._core.state.instances.values():
+            if instance.phase == "ending" and instance.node in free:
+                free[instance.node] += instance.memory_mib
+        spares = self._spares(app)
+        for group in self._core.routing(app, plan_id).groups:
+            if fleet.has_or_awaits(app, group.mask):
+                continue
+            need = fleet.memory_mib(app, group.mask)
+            best = max(free, key=lambda name: (free[name], name), default="")
+            while best and free[best] < need:
+                giver = next((each for each in spares if each.node == best), None)
+                if giver is None:
+                    break
+                # Loading into it or ending it: either way what it holds now counts for the new function.
+                spares.remove(giver)
+                free[best] += giver.memory_mib
+            if not best or free[best] < need:
+                return _no_room(group, NoRoom(need - free.get(best, 0.0)))
+            free[best] -= need
+        return ""
 
     def advance(self, app: AppState) -> None:
         """Take the next steps that capacity allows; switch when everything is covered."""
         transition = app.transition
         if transition is None:
             return
-        short = False
-        for group in self._core.routing(app, transition.plan.id).groups:
-            have = len(self._fleet.serving(app, group.mask))
-            missing = self._scaler.needed(app, transition.plan.id, group) - have
+        is_short = False
+        for group in self._core.routing(app, transition.plan_id).groups:
+            missing = self._scaler.needed(app, transition.plan_id, group) - self._fleet.serving(app, group.mask)
             if missing <= 0:
                 continue
+            is_short = True
             missing -= self._fleet.coming(app, group.mask)
             while missing > 0 and self._step(app, transition, group):
                 missing -= 1
             if app.transition is None:
                 return
-            short = short or have == 0 or self._fleet.coming(app, group.mask) > 0
-        if not short:
+        if not is_short:
             self._switch(app, transition)
 
     def _step(self, app: AppState, transition: Transition, group: Group) -> bool:
-        """One load or start towards covering ``group``; False where there is nothing left to try now."""
+        """One load or start towards covering ``group``; False where the next step has to wait or there is none."""
         because = Because(
             "re-granulation", (("to", render_grain(transition.plan.grain)), ("covers", group.name), ("asked", transition.by))
         )
-        spare = self._spare(app, group.mask)
-        if spare is not None and self._fleet.load(spare, group.mask, because):
+        spares = [each for each in self._spares(app) if each.stages & group.mask != group.mask]
+        idle = [each for each in spares if each.phase == "ready" and not each.invocation]
+        nearest = min(idle, key=lambda each: ((group.mask & ~each.stages).bit_count(), each.number), default=None)
+        if nearest is not None and self._fleet.load(nearest, group.mask, because):
             return True
         verdict = self._fleet.start(app, group.mask, group.function.cpu_cores, because)
         if not isinstance(verdict, NoRoom):
             return True
-        if not self._fleet.serving(app, group.mask) and not self._fleet.coming(app, group.mask):
-            self.refuse(
-                app, f"no room for {group.name}: {verdict.missing_mib:.0f} MiB of memory are missing on the roomiest node"
-            )
+        if self._fleet.is_any_ending():
+            return False
+        if idle:
+            self._fleet.stop(max(idle, key=lambda each: (each.memory_mib, -each.number)), because)
+        elif not spares and not self._fleet.coming(app, group.mask):
+            self.refuse(app, _no_room(group, verdict))
         return False
 
-    def _spare(self, app: AppState, mask: int) -> Instance | None:
-        """An idle instance that nothing in use needs, the one with least to load."""
-        best: Instance | None = None
-        best_rank = (0, 0)
+    def _spares(self, app: AppState) -> list[Instance]:
+        """Instances that could all be given up while every function that someone follows keeps what it needs."""
+        left: list[tuple[int, int]] = []
+        for plan_id in app.plans:
+            for group in self._core.routing(app, plan_id).groups:
+                spare = self._fleet.serving(app, group.mask) - self._scaler.needed(app, plan_id, group)
+                left.append((group.mask, spare))
+        found: list[Instance] = []
         for instance in self._fleet.of(app):
-            if instance.phase != "ready" or instance.invocation or instance.stages & mask == mask:
+            if instance.phase != "ready":
                 continue
-            if not self._is_spare(app, instance):
-                continue
-            rank = ((mask & ~instance.stages).bit_count(), instance.number)
-            if best is None or rank < best_rank:
-                best, best_rank = instance, rank
-        return best
-
-    def _is_spare(self, app: AppState, instance: Instance) -> bool:
-        """Whether every function that someone follows keeps as many instances as it needs without this one."""
-        for plan in app.plans.values():
-            for group in self._core.routing(app, plan.id).groups:
-                if instance.stages & group.mask != group.mask:
-                    continue
-                others = len(self._fleet.serving(app, group.mask)) - 1
-                if others < self._scaler.needed(app, plan.id, group):
-                    return False
-        return True
+            if all(spare > 0 for mask, spare in left if instance.stages & mask == mask):
+                left = [(mask, spare - (instance.stages & mask == mask)) for mask, spare in left]
+                found.append(instance)
+        return found
 
     def _switch(self, app: AppState, transition: Transition) -> None:
-        before = app.plan
-        app.plan = transition.plan
+        before = app.plan_id
+        app.plan, app.plan_id = transition.plan, transition.plan_id
         app.transition = None
+        app.is_covered = False
         app.regranulations += 1
         app.last_refusal = ""
-        self._endings.retire_plan(app.deployed.app.name, before.id)
-        self._scaler.review_soon(app)
+        app.last_change = transition.by
+        self._endings.retire_plan(app, before)
+        self._scaler.review_at(app, self._core.now)
 
     def refuse(self, app: AppState, reason: str) -> None:
         """Give the change up and keep the present plan."""
@@ -116,12 +143,17 @@ class Regranulation:
             return
         app.transition = None
         app.last_refusal = f"{render_grain(transition.plan.grain)} was refused: {reason}"
-        self._endings.retire_plan(app.deployed.app.name, transition.plan.id)
+        self._endings.retire_plan(app, transition.plan_id)
+        self._scaler.review_at(app, self._core.now)
 
-    def start_failed(self, app: AppState, detail: str) -> None:
-        """An instance that the change needs did not come up."""
+    def failed(self, app: AppState, detail: str) -> None:
+        """A start or a load that the change may need did not succeed."""
         if app.transition is None:
             return
         app.transition.failures += 1
         if app.transition.failures >= MAX_FAILED_STARTS:
             self.refuse(app, f"{MAX_FAILED_STARTS} starts failed, the last with: {detail}")
+
+
+def _no_room(group: Group, verdict: NoRoom) -> str:
+    return f"no room for {group.name}: {verdict.render()}"

@@ -139,7 +139,8 @@ def is_skipped(graph: Graph, extent: Extent, payloads: Mapping[Source, Payload])
             not guard.admits(payloads[leaf].key)
             for guard in node.guards
             for leaf in leaves(graph, guard.on)
-            if leaf in payloads and payloads[leaf].shape != "skipped"
+            # Without a key (an element of a list that came whole) the instance decides.
+            if leaf in payloads and payloads[leaf].shape != "skipped" and payloads[leaf].key is not None
         )
         if refused or any(absent(source) for source in graph.reads(index)):
             skipped.add(index)

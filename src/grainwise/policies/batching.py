@@ -11,14 +11,13 @@ from grainwise.domain.time import SECOND, Instant
 
 
 class BatchView(Struct, frozen=True, gc=False):
-    """What the policy sees of one queue. Times in microseconds; ``oldest`` is when the first item was queued.
+    """What the policy sees of a queue that fills no batch. Times in microseconds; ``oldest`` is when its head was queued.
 
-    A batch of n items is predicted to take ``fixed_us + n * item_us``. ``idle_instances`` could serve this queue now.
+    A batch of n items is predicted to take ``fixed_us + n * item_us``.
     """
 
     items: int
     max_batch: int
-    idle_instances: int
     oldest: Instant
     due: Instant
     remaining_us: float
@@ -52,14 +51,17 @@ WORTH_WAITING = 0.1
 """The least relative saving per item for which a queue waits."""
 
 
+def without_waiting(items: int, max_batch: int, able: int) -> Dispatch | None:
+    """A full batch or a fair share for each of the ``able`` idle instances; None where a wait might pay."""
+    if able > 1 and 1 < items < max_batch * able:
+        return Dispatch(-(-items // able), SHARED_OUT)
+    if items >= max_batch:
+        return Dispatch(max_batch, FULL)
+    return None
+
+
 def decide(view: BatchView, now: Instant) -> Dispatch | WaitUntil:
-    """Dispatch a full batch, a fair share over idle instances, or wait while that pays and the slack allows it."""
-    if view.items >= view.max_batch:
-        if view.idle_instances > 1 and view.items < view.max_batch * view.idle_instances:
-            return Dispatch(-(-view.items // view.idle_instances), SHARED_OUT)
-        return Dispatch(view.max_batch, FULL)
-    if view.idle_instances > 1 and view.items > 1:
-        return Dispatch(-(-view.items // view.idle_instances), SHARED_OUT)
+    """Dispatch what there is, or wait while that pays and the slack allows it."""
     one = view.fixed_us + view.item_us
     saving = view.fixed_us / 2 / one if one > 0 else 0.0
     slack_us = view.due - now - view.remaining_us

@@ -1,0 +1,1 @@
+"""Makes ``worlds``, the pretend surroundings that tests share, importable from every test."""
