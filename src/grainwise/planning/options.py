@@ -1,0 +1,146 @@
+"""The configurations that a function may have, each with its additive time, cost and resources; dominated ones dropped."""
+
+import math
+
+from msgspec import Struct
+
+from grainwise.domain.plan import FunctionPlan
+from grainwise.planning.problem import Problem
+from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
+from grainwise.predictors.groups import GroupFacts
+from grainwise.predictors.station import Station, concurrency, make_station, usable_cores
+
+SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Shares that are tried, where the platform and the largest node permit them."""
+
+MAX_UTILISATION = 0.95
+"""Above this a station is left to the evaluator only when nothing else is left."""
+
+_EPSILON = 1e-9
+
+
+class Choice(Struct, frozen=True):
+    """One configuration of one function: time at the problem's quantile in microseconds, cost in USD per hour."""
+
+    function: FunctionPlan
+    time_us: float
+    cost: float
+    demand_cores: float
+    hard_cores: float
+    memory_mib: float
+    utilisation: float
+
+
+def shares(problem: Problem) -> tuple[float, ...]:
+    """CPU shares worth trying on this platform."""
+    largest = max((node.usable_cores for node in problem.nodes), default=0.0)
+    least = problem.capabilities.min_cpu_cores
+    found = [share for share in SHARES if least - _EPSILON <= share <= largest + _EPSILON]
+    if largest >= least and largest not in found:
+        found.append(largest)
+    return tuple(sorted(found))
+
+
+def batches(problem: Problem, facts: GroupFacts) -> tuple[int, ...]:
+    """Batch bounds worth trying: powers of two up to what a stage of the group takes at once, in items of the group.
+
+    Where no stage batches, a bound above one would only make requests wait for one another.
+    """
+    spec = problem.app
+    useful = 1
+    for index, executions in zip(facts.extent.stages, facts.executions, strict=True):
+        useful = max(useful, math.ceil(spec.spec(index).max_batch / max(executions, 1.0) - _EPSILON))
+    found = [1]
+    while found[-1] * 2 <= useful:
+        found.append(found[-1] * 2)
+    if found[-1] < useful:
+        found.append(useful)
+    return tuple(found)
+
+
+def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
+    """The configurations of a group that no other beats in time, cost and resources at once; cheapest first."""
+    memory = facts.memory_mib
+    room = sum(math.floor(node.memory_mib / memory) if memory > 0 else 1 << 10 for node in problem.nodes)
+    all_found: list[Choice] = []
+    for share in shares(problem):
+        most = concurrency(problem.nodes, problem.capabilities, share, 1 << 10)
+        if problem.capabilities.is_share_hard:
+            most = sum(math.floor(node.usable_cores / share + _EPSILON) for node in problem.nodes)
+        for batch in batches(problem, facts):
+            for instances in range(1, max(1, min(most, room)) + 1):
+                if instances > room or most < 1:
+                    break
+                station = make_station(
+                    problem,
+                    facts,
+                    cpu_cores=share,
+                    max_batch=batch,
+                    instances=instances,
+                    rate_per_s=problem.workload.rate_per_s,
+                )
+                all_found.append(_choice(problem, facts, share, batch, instances, max(1, min(most, room)), station))
+                if station.utilisation < 0.3:
+                    break
+    return _undominated(all_found)
+
+
+def _choice(
+    problem: Problem, facts: GroupFacts, share: float, batch: int, instances: int, most: int, station: Station
+) -> Choice:
+    function = FunctionPlan(
+        stages=problem.app.graph.names(facts.mask),
+        cpu_cores=share,
+        max_batch=batch,
+        instances=instances,
+        min_instances=1,
+        max_instances=most,
+        device=facts.device,
+        memory_mib=round(facts.memory_mib, 3),
+    )
+    level = problem.quantile
+    stage_us = sum(
+        time * problem.model.stages[index].quantile_factor(level)
+        for index, time in zip(facts.extent.stages, station.stage_us, strict=True)
+    )
+    time_us = station.wait.mean_us + station.rounds * (station.hop_us + stage_us)
+    if problem.objective == "provisioned":
+        cost = provisioned_usd_per_hour(
+            problem.prices, instances=instances, cpu_cores=share, memory_mib=facts.memory_mib, gpu=0.0
+        )
+    else:
+        cost = billed_usd_per_hour(
+            problem.prices,
+            invocations_per_s=problem.workload.rate_per_s * station.invocations,
+            busy_us=station.occupancy_us,
+            cpu_cores=share,
+            memory_mib=facts.memory_mib,
+            gpu=0.0,
+        )
+    hard = share * instances if problem.capabilities.is_share_hard else 0.0
+    return Choice(function, time_us, cost, station.least_cores, hard, facts.memory_mib * instances, station.utilisation)
+
+
+def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
+    ordered = sorted(
+        found, key=lambda each: (each.cost, each.time_us, each.demand_cores, each.memory_mib, each.function.instances)
+    )
+    kept: list[Choice] = []
+    for choice in ordered:
+        is_beaten = any(
+            other.time_us <= choice.time_us
+            and other.demand_cores <= choice.demand_cores
+            and other.memory_mib <= choice.memory_mib
+            and other.hard_cores <= choice.hard_cores
+            for other in kept
+        )
+        if not is_beaten:
+            kept.append(choice)
+    return tuple(kept)
+
+
+def fits(problem: Problem, demand_cores: float, hard_cores: float, memory_mib: float) -> bool:
+    """Whether a plan's demand and memory fit the nodes (as one pool; placement decides the rest)."""
+    usable = usable_cores(problem.nodes)
+    memory = sum(node.memory_mib for node in problem.nodes)
+    return demand_cores < usable and hard_cores <= usable + _EPSILON and memory_mib <= memory + _EPSILON

@@ -1,0 +1,93 @@
+"""The exact search for one granularity: the K cheapest choices of configurations whose additive times meet a limit.
+
+Depth-first branch and bound over the functions in topological order with two admissible bounds: the least time that the
+functions still to be chosen add to the longest path, and the least that they cost. The first is the time test, the second the
+cost test of a search over (group, configuration) layers (after ESG's two bounds, reconstructed). It is bounded by nodes
+expanded, never by time, so the answer is the same on every machine.
+"""
+
+import heapq
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from grainwise.planning.options import Choice, fits
+from grainwise.planning.problem import Problem
+
+MAX_NODES = 20_000
+"""Nodes that one search may expand; beyond it the answer is the best found, and says so."""
+
+
+class Found(Struct, frozen=True):
+    """The cheapest combinations, cheapest first, and whether the search was cut off."""
+
+    combinations: tuple[tuple[Choice, ...], ...]
+    expanded: int
+    is_exact: bool
+
+
+def cheapest(
+    problem: Problem, layers: Sequence[Sequence[Choice]], before: Sequence[Sequence[int]], limit_us: float, keep: int
+) -> Found:
+    """The ``keep`` cheapest combinations with a longest path of at most ``limit_us`` that fit the nodes.
+
+    Args:
+        problem: capacity and objective.
+        layers: the choices of each function, functions in topological order.
+        before: for each function the functions that it waits for.
+        limit_us: the bound on the sum of times along every path.
+        keep: how many combinations to return.
+    """
+    count = len(layers)
+    after: list[list[int]] = [[] for _ in range(count)]
+    for at, sources in enumerate(before):
+        for source in sources:
+            after[source].append(at)
+    least_time = [min(choice.time_us for choice in layer) for layer in layers] if all(layers) else []
+    if not least_time:
+        return Found((), 0, True)
+    tail = [0.0] * count
+    for at in reversed(range(count)):
+        tail[at] = max((least_time[follower] + tail[follower] for follower in after[at]), default=0.0)
+    cost_left = [0.0] * (count + 1)
+    demand_left = [0.0] * (count + 1)
+    memory_left = [0.0] * (count + 1)
+    for at in reversed(range(count)):
+        cost_left[at] = cost_left[at + 1] + min(choice.cost for choice in layers[at])
+        demand_left[at] = demand_left[at + 1] + min(choice.demand_cores for choice in layers[at])
+        memory_left[at] = memory_left[at + 1] + min(choice.memory_mib for choice in layers[at])
+    best: list[tuple[float, int, tuple[Choice, ...]]] = []
+    expanded = serial = 0
+
+    def descend(
+        at: int, chosen: tuple[Choice, ...], finish: tuple[float, ...], sums: tuple[float, float, float, float]
+    ) -> bool:
+        nonlocal expanded, serial
+        cost, demand, hard, memory = sums
+        if at == count:
+            serial += 1
+            heapq.heappush(best, (-cost, -serial, chosen))
+            if len(best) > keep:
+                heapq.heappop(best)
+            return True
+        start = max((finish[source] for source in before[at]), default=0.0)
+        for choice in layers[at]:
+            if expanded >= MAX_NODES:
+                return False
+            expanded += 1
+            total = cost + choice.cost
+            if len(best) == keep and total + cost_left[at + 1] >= -best[0][0]:
+                break  # choices are ordered by cost: the rest costs no less
+            end = start + choice.time_us
+            if end + tail[at] > limit_us:
+                continue
+            used = (total, demand + choice.demand_cores, hard + choice.hard_cores, memory + choice.memory_mib)
+            if not fits(problem, used[1] + demand_left[at + 1], used[2], used[3] + memory_left[at + 1]):
+                continue
+            if not descend(at + 1, (*chosen, choice), (*finish, end), used):
+                return False
+        return True
+
+    is_exact = descend(0, (), (), (0.0, 0.0, 0.0, 0.0))
+    ordered = sorted(best, key=lambda each: (-each[0], -each[1]))
+    return Found(tuple(chosen for _, _, chosen in ordered), expanded, is_exact)

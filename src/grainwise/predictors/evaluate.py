@@ -1,0 +1,293 @@
+"""The analytic plan evaluator: attainment, cost and capacity of a plan under a forecast.
+
+The latency of a request is the longest path through the functions of the plan. Each adds a wait for one of its instances, a
+wait for cores that other functions hold, hops and the run time of its stages. Their distributions are combined by samples
+on a lattice (``predictors.samples``): a stage that two paths share, or that two plans share, is the same draw in both.
+
+Left out: cold starts (a plan is judged when it is up), the variation of requests around the mean request beyond what the
+residuals of the profile hold, and the bounded wait by which the controller may let a batch grow.
+"""
+
+import math
+from functools import cached_property
+
+import numpy as np
+from msgspec import Struct
+
+from grainwise.domain.plan import Plan, Prediction
+from grainwise.predictors.branches import Branch, branches
+from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
+from grainwise.predictors.groups import GroupFacts, Scenario, group_facts, source_bytes, stage_calls
+from grainwise.predictors.queueing import NO_WAIT, Waiting, waiting
+from grainwise.predictors.samples import SAMPLES, Samples, levels, residuals, waits
+from grainwise.predictors.station import Station, concurrency, make_station, usable_cores
+
+CAPACITY_ATTAINMENT = 0.98
+"""The attainment that defines a plan's capacity."""
+
+_CAPACITY_STEPS = 12
+_CAPACITY_DOUBLINGS = 10
+
+
+class Breakdown(Struct, frozen=True):
+    """Where the mean time of a request and the provisioned resources of a plan go. Milliseconds on the longest path."""
+
+    hop_ms: float
+    wait_ms: float
+    service_ms: float
+    provisioned_cores: float
+    provisioned_mib: float
+    demand_cores: float
+    node_utilisation: float
+
+
+class Evaluation:
+    """One plan in one scenario; answers for any rate.
+
+    Args:
+        scenario: app, model, workload, machines.
+        plan: a legal plan of that app: every stage in exactly one function, an acyclic quotient.
+        facts_by_mask: facts already derived for this scenario; new ones are added.
+    """
+
+    def __init__(self, scenario: Scenario, plan: Plan, facts_by_mask: dict[int, GroupFacts] | None = None) -> None:
+        self._scenario = scenario
+        self._plan = plan
+        known: dict[int, GroupFacts] = {} if facts_by_mask is None else facts_by_mask
+        graph = scenario.app.graph
+        self._facts: list[GroupFacts] = []
+        for function in plan.functions:
+            mask = graph.mask(function.stages)
+            if mask not in known:
+                known[mask] = group_facts(scenario, mask)
+            self._facts.append(known[mask])
+        self._order = _topological(self._facts, graph.predecessors)
+        self._exit_us = scenario.hop.latency_us(sum(source_bytes(graph, scenario.workload, source) for source in graph.outputs))
+
+    def predict(self) -> Prediction:
+        """The prediction at the forecast rate."""
+        workload, scenario = self._scenario.workload, self._scenario
+        stations = self._stations(workload.rate_per_s)
+        latency = np.sort(self._latency_us(stations, self._waits_for_cores(stations)))
+        billed = provisioned = 0.0
+        for function, facts, station in zip(self._plan.functions, self._facts, stations, strict=True):
+            billed += billed_usd_per_hour(
+                scenario.prices,
+                invocations_per_s=workload.rate_per_s * station.invocations,
+                busy_us=station.occupancy_us,
+                cpu_cores=function.cpu_cores,
+                memory_mib=facts.memory_mib,
+                gpu=function.gpu_share_fraction,
+            )
+            provisioned += provisioned_usd_per_hour(
+                scenario.prices,
+                instances=function.instances,
+                cpu_cores=function.cpu_cores,
+                memory_mib=facts.memory_mib,
+                gpu=function.gpu_share_fraction,
+            )
+        return Prediction(
+            p50_ms=_quantile(latency, 0.5) / 1000,
+            p95_ms=_quantile(latency, 0.95) / 1000,
+            p99_ms=_quantile(latency, 0.99) / 1000,
+            attainment=self._share_within(latency),
+            capacity_per_s=self.capacity_per_s(CAPACITY_ATTAINMENT),
+            billed_usd_per_hour=billed,
+            provisioned_usd_per_hour=provisioned,
+            error_fraction=self._error_fraction(stations),
+            utilisation=max(self._node_utilisation(stations), *(station.utilisation for station in stations)),
+        )
+
+    def attainment(self, rate_per_s: float) -> float:
+        """The fraction of requests of a run at ``rate_per_s`` that is answered within the SLO."""
+        stations = self._stations(rate_per_s)
+        return self._share_within(np.sort(self._latency_us(stations, self._waits_for_cores(stations))))
+
+    def latency_ms(self, level: float) -> float:
+        """The latency at the forecast rate that a fraction ``level`` of requests does not exceed."""
+        stations = self._stations(self._scenario.workload.rate_per_s)
+        return _quantile(np.sort(self._latency_us(stations, self._waits_for_cores(stations))), level) / 1000
+
+    def capacity_per_s(self, attainment: float) -> float:
+        """The highest rate at which the predicted attainment is at least ``attainment``, bisected to about a part in 4,000.
+
+        Instances are the plan's ``instances``: what autoscaling could add is not counted.
+        """
+        unit = self._stations(1.0)
+        # With one request per second a utilisation is the reciprocal of the rate that saturates.
+        load = max(self._node_utilisation(unit), *(station.utilisation for station in unit), 1e-9)
+        low, high = 0.0, 1 / load
+        if self.attainment(high * 1e-6) < attainment:
+            return 0.0
+        for _ in range(_CAPACITY_DOUBLINGS):
+            if self.attainment(high) < attainment:
+                break
+            low, high = high, 2 * high
+        for _ in range(_CAPACITY_STEPS):
+            middle = (low + high) / 2
+            if self.attainment(middle) >= attainment:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def breakdown(self) -> Breakdown:
+        """Where time and resources go at the forecast rate, by means."""
+        stations = self._stations(self._scenario.workload.rate_per_s)
+        held = self._waits_for_cores(stations)
+        finish: list[tuple[float, float, float, float]] = [(0.0, 0.0, 0.0, 0.0)] * len(stations)
+        for group in self._order:
+            before = max((finish[other] for other in self._before[group]), default=(0.0, 0.0, 0.0, 0.0))
+            station = stations[group]
+            wait = station.wait.mean_us + held[group].mean_us
+            hop = station.rounds * station.hop_us
+            service = station.rounds * sum(station.stage_us)
+            finish[group] = (before[0] + wait + hop + service, before[1] + hop, before[2] + wait, before[3] + service)
+        last = max(finish)
+        functions = list(zip(self._plan.functions, self._facts, strict=True))
+        return Breakdown(
+            hop_ms=(last[1] + self._exit_us) / 1000,
+            wait_ms=last[2] / 1000,
+            service_ms=last[3] / 1000,
+            provisioned_cores=sum(function.instances * function.cpu_cores for function, _ in functions),
+            provisioned_mib=sum(function.instances * facts.memory_mib for function, facts in functions),
+            demand_cores=sum(station.demand_cores for station in stations),
+            node_utilisation=self._node_utilisation(stations),
+        )
+
+    def _stations(self, rate_per_s: float) -> list[Station]:
+        return [
+            make_station(
+                self._scenario,
+                facts,
+                cpu_cores=function.cpu_cores,
+                max_batch=function.max_batch,
+                instances=function.instances,
+                rate_per_s=rate_per_s,
+            )
+            for function, facts in zip(self._plan.functions, self._facts, strict=True)
+        ]
+
+    def _node_utilisation(self, stations: list[Station]) -> float:
+        """The least demand on the cores of all nodes, that with full batches, relative to what there is."""
+        usable = usable_cores(self._scenario.nodes)
+        return sum(station.least_cores for station in stations) / usable if usable > 0 else math.inf
+
+    def _waits_for_cores(self, stations: list[Station]) -> list[Waiting]:
+        """For each function the wait for cores that other functions hold; none where a share is hard or nobody else runs.
+
+        The node is a further queue: as many servers as invocations of this share fit, loaded by everybody. Of its wait only the
+        part that others cause is charged here, since waiting for one's own kind is already in the station.
+        """
+        scenario = self._scenario
+        if scenario.capabilities.is_share_hard:
+            return [NO_WAIT] * len(stations)
+        demand = sum(station.demand_cores for station in stations)
+        utilisation = self._node_utilisation(stations)
+        found: list[Waiting] = []
+        for function, station in zip(self._plan.functions, stations, strict=True):
+            others = [(other, other.demand_cores) for other in stations if other is not station]
+            weight = sum(cores for _, cores in others)
+            if weight <= 0 or demand <= 0:
+                found.append(NO_WAIT)
+                continue
+            held_us = sum(other.occupancy_us * cores for other, cores in others) / weight
+            node = waiting(
+                servers=concurrency(scenario.nodes, scenario.capabilities, function.cpu_cores, 1 << 16),
+                service_us=held_us,
+                busy_fraction=min(demand / usable_cores(scenario.nodes), 1.0),
+                saturation_fraction=utilisation,
+                arrival_scv=scenario.workload.arrival_scv,
+                service_scv=1.0,
+            )
+            part = weight / demand
+            found.append(Waiting(node.probability * part, node.mean_us * part, node.is_growing))
+        return found
+
+    def _latency_us(self, stations: list[Station], held: list[Waiting]) -> Samples:
+        model, graph = self._scenario.model, self._scenario.app.graph
+        count = len(graph.stages)
+        finish: list[Samples | float] = [0.0] * len(stations)
+        for group in self._order:
+            facts, station = self._facts[group], stations[group]
+            start: Samples | float = 0.0
+            for other in self._before[group]:
+                start = np.maximum(start, finish[other])
+            first = facts.extent.stages[0]
+            total = start + station.rounds * station.hop_us
+            total = total + waits(station.wait, count + first) + waits(held[group], 2 * count + first)
+            for index, executions, time in zip(facts.extent.stages, facts.executions, station.stage_us, strict=True):
+                # The noise of several calls for one request averages out.
+                calls = max(
+                    1.0, station.rounds * stage_calls(executions * station.batch, self._scenario.app.spec(index).max_batch)
+                )
+                factor = residuals(model.stages[index].residual_quantiles, index)
+                total = total + station.rounds * time * (1 + (factor - 1) / math.sqrt(calls))
+            finish[group] = total
+        latency = np.zeros(SAMPLES) + self._exit_us
+        longest: Samples | float = 0.0
+        for group in self._order:
+            longest = np.maximum(longest, finish[group])
+        return latency + longest
+
+    def _share_within(self, ordered: Samples) -> float:
+        limit = self._scenario.app.slo.latency_ms * 1000
+        return float(np.searchsorted(ordered, limit, side="right")) / SAMPLES
+
+    def _error_fraction(self, stations: list[Station]) -> float:
+        """Held-out errors of the stages, weighted by their part of the run time."""
+        total = error = 0.0
+        for facts, station in zip(self._facts, stations, strict=True):
+            for index, time in zip(facts.extent.stages, station.stage_us, strict=True):
+                spent = station.invocations * time
+                total += spent
+                error += spent * self._scenario.model.stages[index].held_out_error_fraction
+        return error / total if total > 0 else 0.0
+
+    def _taken(self, branch: Branch) -> Samples:
+        draws = levels(3 * len(self._max_batches) + branch.draw)
+        return ((draws >= branch.low) & (draws < branch.high)).astype(np.float64)
+
+    @cached_property
+    def _max_batches(self) -> list[int]:
+        app = self._scenario.app
+        return [app.spec(index).max_batch for index in range(len(app.graph.stages))]
+
+    @cached_property
+    def _branches(self) -> tuple[Branch | None, ...]:
+        return branches(self._scenario.app.graph, self._scenario.workload)
+
+    @cached_property
+    def _before(self) -> list[list[int]]:
+        return _predecessors(self._facts, self._scenario.app.graph.predecessors)
+
+
+def evaluate(scenario: Scenario, plan: Plan) -> Prediction:
+    """Predict latency, attainment, capacity and both costs of a plan."""
+    return Evaluation(scenario, plan).predict()
+
+
+def _predecessors(facts: list[GroupFacts], stage_predecessors: tuple[int, ...]) -> list[list[int]]:
+    """For each group the groups that it waits for."""
+    found: list[list[int]] = []
+    for number, group in enumerate(facts):
+        needed = 0
+        for stage in group.extent.stages:
+            needed |= stage_predecessors[stage]
+        found.append([other for other, their in enumerate(facts) if other != number and their.mask & needed])
+    return found
+
+
+def _topological(facts: list[GroupFacts], stage_predecessors: tuple[int, ...]) -> list[int]:
+    before = _predecessors(facts, stage_predecessors)
+    order: list[int] = []
+    while len(order) < len(facts):
+        ready = [number for number in range(len(facts)) if number not in order and all(o in order for o in before[number])]
+        if not ready:
+            raise ValueError("the functions of the plan wait for one another")
+        order.append(ready[0])
+    return order
+
+
+def _quantile(ordered: Samples, level: float) -> float:
+    return float(ordered[min(SAMPLES - 1, int(level * SAMPLES))])

@@ -1,0 +1,191 @@
+"""From a profile's points to the coefficients that predict: least squares on relative error, residuals, held-out error."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from grainwise.predictors.latency import RESIDUAL_LEVELS, ColdStartModel, LatencyModel, StageModel
+from grainwise.predictors.workload import Workload
+from grainwise.profiles.artifact import Point, Profile, digest
+
+REFERENCE_CORES = 1.0
+UNKNOWN_ERROR_FRACTION = 0.5
+"""What is claimed for a stage with a single configuration: nothing was held out, so the error is taken to be wide."""
+
+Floats = NDArray[np.float64]
+
+
+class Configuration(Struct, frozen=True):
+    """A measured configuration of a stage and its relative error when it is left out of the fit."""
+
+    stage: int
+    items: int
+    size_sum: float
+    cpu_cores: float
+    error_fraction: float
+
+
+class _Fit(Struct, frozen=True):
+    coefficients: tuple[float, float, float]
+    share_cores: tuple[float, ...]
+    share_factors: tuple[float, ...]
+
+    def predict(self, point: Point) -> float:
+        base, per_item, per_size = self.coefficients
+        model = StageModel(
+            base, per_item, per_size, self.share_cores, self.share_factors, (1.0,) * len(RESIDUAL_LEVELS), 0, 0, 0, 0
+        )
+        return model.predict(point.items, point.size_sum, point.cpu_cores).mean_us
+
+
+def latency_model(profile: Profile) -> LatencyModel:
+    """Fit every stage. Stages of one declaration share their points.
+
+    Raises:
+        ValueError: a stage has no point with outcome ``ok``.
+    """
+    stages = []
+    for index, stage in enumerate(profile.stages):
+        points = _points(profile, index)
+        if not points:
+            raise ValueError(f"stage {stage.name} of the profile has no usable point; run `grainwise profile` again")
+        fit = _fit(points)
+        errors = _held_out(points)
+        stages.append(
+            StageModel(
+                *fit.coefficients,
+                share_cores=fit.share_cores,
+                share_factors=fit.share_factors,
+                residual_quantiles=_residuals(points, fit),
+                held_out_error_fraction=float(np.mean(errors)) if errors else UNKNOWN_ERROR_FRACTION,
+                memory_mib=stage.memory_mib,
+                load_us=stage.load_us,
+                first_call_us=stage.first_call_us,
+            )
+        )
+    cold = ColdStartModel(profile.cold.process_us, profile.cold.import_us)
+    return LatencyModel(tuple(stages), cold, profile.device_class, digest(profile))
+
+
+def workload_of(profile: Profile, rate_per_s: float) -> Workload:
+    """A forecast at ``rate_per_s`` of requests like those that were profiled."""
+    return Workload(
+        rate_per_s=rate_per_s,
+        items=tuple(stage.items_per_request for stage in profile.stages),
+        item_size=tuple(stage.item_size for stage in profile.stages),
+        output_bytes=tuple(stage.output_bytes for stage in profile.stages),
+        input_bytes=profile.entry_bytes,
+    )
+
+
+def configurations(profile: Profile) -> list[Configuration]:
+    """Every usable configuration with its held-out error, the worst first: where a further measurement teaches most."""
+    found: list[Configuration] = []
+    for index in range(len(profile.stages)):
+        points = _points(profile, index)
+        errors = _held_out(points) or [UNKNOWN_ERROR_FRACTION] * len(points)
+        found.extend(
+            Configuration(index, point.items, point.size_sum, point.cpu_cores, error)
+            for point, error in zip(points, errors, strict=True)
+        )
+    return sorted(found, key=lambda each: (-each.error_fraction, each.stage, each.items, each.cpu_cores, each.size_sum))
+
+
+def held_out_errors(profile: Profile) -> tuple[float, ...]:
+    """Mean held-out relative error of each stage."""
+    return tuple(stage.held_out_error_fraction for stage in latency_model(profile).stages)
+
+
+def _points(profile: Profile, index: int) -> list[Point]:
+    declared = profile.stages[index].declared
+    return [
+        point
+        for stage in profile.stages
+        if stage.declared == declared
+        for point in stage.points
+        if point.outcome == "ok" and point.latencies_us
+    ]
+
+
+def _median(point: Point) -> float:
+    return max(float(np.median(point.latencies_us)), 0.5)
+
+
+def _fit(points: Sequence[Point]) -> _Fit:
+    cores = sorted({point.cpu_cores for point in points})
+    reference = min(cores, key=lambda each: (abs(each - REFERENCE_CORES), each))
+    at_reference = [point for point in points if point.cpu_cores == reference]
+    scale = 1.0 if reference >= REFERENCE_CORES else reference
+    coefficients = _least_squares(at_reference)
+    # A profile without a point at one core is read as if the stage took the same CPU time there.
+    coefficients = (coefficients[0] * scale, coefficients[1] * scale, coefficients[2] * scale)
+    unit = _Fit(coefficients, (1.0,), (1.0,))
+    factors: dict[float, float] = {}
+    for each in cores:
+        ratios = [
+            _median(point) / max(unit.predict(Point(point.items, point.size_sum, point.size_max, 1.0)), 1e-9)
+            for point in points
+            if point.cpu_cores == each
+        ]
+        factors[each] = float(np.median(ratios))
+    factors[REFERENCE_CORES] = 1.0
+    # More cores never make a stage slower: what measures otherwise is noise.
+    slowest = 0.0
+    for each in sorted(factors, reverse=True):
+        slowest = factors[each] = max(factors[each], slowest)
+    one = factors[REFERENCE_CORES]
+    ordered = sorted(factors)
+    return _Fit(
+        (coefficients[0] * one, coefficients[1] * one, coefficients[2] * one),
+        tuple(ordered),
+        tuple(factors[each] / one for each in ordered),
+    )
+
+
+def _least_squares(points: Sequence[Point]) -> tuple[float, float, float]:
+    """Non-negative coefficients of (1, items, size) that minimise the squared relative error.
+
+    With three columns the active set is found by trying every subset; fewer columns win ties, so that a few points do not
+    give a size a weight that it has not shown.
+    """
+    rows = np.array([(1.0, point.items, point.size_sum) for point in points])
+    measured = np.array([_median(point) for point in points])
+    scaled = rows / measured[:, None]
+    best: tuple[float, float, float] = (float(np.mean(measured)), 0.0, 0.0)
+    best_error = float(np.sum((scaled @ np.array(best) - 1) ** 2))
+    for count in (1, 2, 3):
+        for columns in combinations(range(3), count):
+            part = scaled[:, columns]
+            norms = np.linalg.norm(part, axis=0)
+            if np.any(norms == 0) or np.linalg.matrix_rank(part / norms) < count:
+                continue
+            solved = np.linalg.lstsq(part / norms, np.ones(len(points)), rcond=None)[0] / norms
+            if np.any(solved < 0):
+                continue
+            error = float(np.sum((part @ solved - 1) ** 2))
+            if error < best_error * 0.98 - 1e-12:
+                values = [0.0, 0.0, 0.0]
+                for column, value in zip(columns, solved, strict=True):
+                    values[column] = float(value)
+                best, best_error = (values[0], values[1], values[2]), error
+    return best
+
+
+def _held_out(points: Sequence[Point]) -> list[float]:
+    """For each configuration the relative error of a fit without it; empty with fewer than two."""
+    if len(points) < 2:
+        return []
+    errors: list[float] = []
+    for at, point in enumerate(points):
+        rest = [*points[:at], *points[at + 1 :]]
+        errors.append(abs(_fit(rest).predict(point) - _median(point)) / _median(point))
+    return errors
+
+
+def _residuals(points: Sequence[Point], fit: _Fit) -> tuple[float, ...]:
+    """Quantiles of measured over predicted, every repeat counted."""
+    ratios: Floats = np.array([value / max(fit.predict(point), 1e-9) for point in points for value in point.latencies_us])
+    return tuple(float(value) for value in np.quantile(ratios, RESIDUAL_LEVELS))
