@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grainwise.domain.errors import ConfigurationError
@@ -23,6 +23,7 @@ def depth(value) -> int:
     return 0
 
 
+@settings(deadline=None)
 @given(values)
 def test_depth_of_json_is_that_of_the_value(value):
     assert json_depth(json.dumps(value).encode()) == depth(value)
