@@ -44,11 +44,11 @@ def run(main: Coroutine[Any, Any, None], timeout_s: float = DEADLINE_S) -> None:
 
 def made_profile(spec: AppSpec, stage_us: float = 1000.0) -> Profile:
     """A profile of this machine with made-up, equal figures for every stage."""
-    points = tuple(
-        Point(items, float(items), 1.0, cores, tuple(round(stage_us * items / min(cores, 1.0) * (1 + 0.01 * at)) for at in range(5)))
-        for items in (1, 2)
-        for cores in (0.5, 1.0)
-    )
+
+    def repeats(items: int, cores: float) -> tuple[int, ...]:
+        return tuple(round(stage_us * items / cores * (1 + 0.01 * at)) for at in range(5))
+
+    points = tuple(Point(items, float(items), 1.0, cores, repeats(items, cores)) for items in (1, 2) for cores in (0.5, 1.0))
     stages = tuple(
         StageProfile(node.name, node.declared, 1000.0, 500.0, 1.0, 1.0, 1.0, 1000.0, points) for node in spec.graph.stages
     )

@@ -6,7 +6,7 @@ import pytest
 
 from .serving_harness import run, serve, write_app
 
-SOURCE = '''
+SOURCE = """
 import ctypes, os, time
 from grainwise import App, Batch, Failed, Slo
 
@@ -28,14 +28,13 @@ def risky(words: Batch[str]) -> Batch[str]:
             os._exit(3)
         if word == "segfault":
             ctypes.string_at(0)
-        if word == "type":
-            return [3 for _ in words]
-    return [Failed("unwanted") if word == "declared" else word.upper() for word in words]
+    answers = {"declared": Failed("unwanted"), "type": 3}
+    return [answers.get(word, word.upper()) for word in words]
 
 @app.flow
 def shout(word: str) -> str:
     return risky(prepare(word))
-'''
+"""
 
 CASES = {
     "raise": (500, "risky"),
@@ -63,7 +62,7 @@ def test_a_poisonous_request_fails_alone(tmp_path, poison, grain):
             assert "Traceback" not in str(bad)
             if stage:
                 assert stage in str(bad), bad
-            assert {word: answer for word, answer in answers.items() if answer != (200, {"outputs": {"output": word.upper()}})} == {}
+            assert answers == {word: (200, {"outputs": {"output": word.upper()}}) for word in answers}
             assert (await live.post({"word": "after"}))[0] == 200
 
     run(main())

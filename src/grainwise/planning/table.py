@@ -260,13 +260,15 @@ def _nearest(problem: Problem, ranked: Sequence[_Ranked]) -> str:
             f"{render_grain(at_latency.option.plan.grain)}"
         )
     if capacity > 0:
-        said.append(
-            f"highest feasible rate at {slo.latency_ms:g} ms: {capacity:.2f}/s with {render_grain(at_capacity.option.plan.grain)}"
-        )
+        grain = render_grain(at_capacity.option.plan.grain)
+        said.append(f"highest feasible rate at {slo.latency_ms:g} ms: {capacity:.2f}/s with {grain}")
     return "; ".join(said) or f"no SLO is feasible at {problem.workload.rate_per_s:g}/s on these nodes, at any latency"
 
 
 def _nothing_fits(problem: Problem, facts: dict[int, GroupFacts]) -> str:
     memory = max((node.memory_mib for node in problem.nodes), default=0.0)
     least = min((each.memory_mib for each in facts.values()), default=0.0)
-    return f"no granularity of {problem.app.name} fits: its smallest group needs {least:.0f} MiB and the largest node has {memory:.0f} MiB"
+    return (
+        f"no granularity of {problem.app.name} fits: its smallest group needs {least:.0f} MiB, "
+        f"the largest node has {memory:.0f} MiB"
+    )
