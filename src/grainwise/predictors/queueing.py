@@ -2,9 +2,10 @@
 
 The probability of waiting is Erlang's C formula (A. K. Erlang, 1917). The mean wait with general arrivals and service is the
 correction of Allen and Cunneen to the M/M/c queue (A. O. Allen, *Probability, Statistics, and Queueing Theory*, 1990), which
-is Kingman's heavy-traffic formula (J. F. C. Kingman, 1961) for one server. The tail of the wait of those that wait at all is
-taken as exponential. A run of a finite time cannot build the wait of a stationary queue near or above saturation; there the
-mean of reflected Brownian motion with drift bounds it (J. M. Harrison, *Brownian Motion and Stochastic Flow Systems*, 1985).
+is Kingman's heavy-traffic formula (J. F. C. Kingman, 1961) for one server. The tail of the wait of those that wait at all
+is taken as exponential. A run of a finite time cannot build the wait of a stationary queue near or above saturation; there
+the mean of reflected Brownian motion with drift bounds it (J. M. Harrison, *Brownian Motion and Stochastic Flow Systems*,
+1985).
 """
 
 import math
