@@ -193,7 +193,7 @@ def plan_app(
 def print_table(table: PlanTable, rate: float, spec: AppSpec, measured: Profile) -> None:
     """The plan table with the winner, why it won, and on what the figures rest."""
     shown = console()
-    shown.print(render_table(table, rate, spec.slo.latency_ms, spec.slo.target))
+    shown.print(render_table(table, rate, spec.slo, tuple(spec.graph.index_by_name)))
     winner = table.winner
     shown.print(("chosen: " if table.is_feasible else "nothing meets the SLO; nearest: ") + render_grain(winner.plan.grain))
     shown.print(render_plan(winner.plan))

@@ -1,21 +1,23 @@
 """What the commands print for people: tables of plans, stages and load."""
 
+import string
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from grainwise.cli.load_generator import LoadReport
-from grainwise.domain.app import AppSpec
+from grainwise.domain.app import AppSpec, Slo
 from grainwise.domain.graph import Element, Gathered, Graph, Input, Merged, Source
-from grainwise.domain.plan import FunctionPlan, Plan, render_grain
+from grainwise.domain.plan import FunctionPlan, Grain, Plan, render_grain
 from grainwise.planning.problem import PlanTable
 
 
 def console() -> Console:
     """Standard output; wide enough that piped tables keep their columns."""
     shown = Console()
-    return shown if shown.is_terminal else Console(width=140)
+    return shown if shown.is_terminal else Console(width=120)
 
 
 def render_function(function: FunctionPlan) -> str:
@@ -32,24 +34,41 @@ def render_plan(plan: Plan) -> str:
     return "\n".join(f"  {render_function(function)}" for function in plan.functions)
 
 
-def render_table(table: PlanTable, rate_per_s: float, slo_ms: float, target: float) -> Table:
-    """Every granularity, the chosen one first."""
+def stage_letters(stages: Sequence[str]) -> dict[str, str]:
+    """A letter for each stage, so that a granularity fits one line."""
+    return {name: string.ascii_uppercase[at] for at, name in enumerate(stages)} if len(stages) <= 26 else {}
+
+
+def short_grain(grain: Grain, letters: dict[str, str]) -> str:
+    """A granularity in letters: ``ABC | DE | F``."""
+    return " | ".join("".join(letters[stage] for stage in group) for group in grain) if letters else render_grain(grain)
+
+
+def render_table(table: PlanTable, rate_per_s: float, slo: Slo, stages: Sequence[str]) -> Table:
+    """Every granularity, a line each, the chosen one first; stages by letters that the caption explains."""
+    letters = stage_letters(stages)
     shown = Table(
-        title=f"granularities at {rate_per_s:g} requests/s, SLO {slo_ms:g} ms for {target:.1%} (predicted, from the profile)",
+        title=f"{len(table.options)} granularities at {rate_per_s:g} requests/s, "
+        f"SLO {slo.latency_ms:g} ms for {slo.target:.1%} (predicted)",
+        caption=", ".join(f"{letter} {name}" for name, letter in letters.items()),
         title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     shown.add_column("")
-    shown.add_column("granularity", overflow="fold")
-    for name in ("cores", "p50 ms", "p95 ms", "attain", "capacity/s", "billed $/h", "prov. $/h"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("what it lacks", overflow="fold")
-    for option in table.options:
+    grains = [short_grain(option.plan.grain, letters) for option in table.options]
+    shown.add_column("granularity", no_wrap=bool(letters), min_width=max(map(len, grains)) if letters else None)
+    for name in ("cores", "p50 ms", "p95 ms", "attain", "max/s", "billed $/h", "prov. $/h"):
+        shown.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    shown.add_column("what it lacks", no_wrap=True, overflow="ellipsis")
+    for option, grain in zip(table.options, grains, strict=True):
         is_winner = option is table.options[0]
         predicted = option.predicted
         cores = sum(function.cpu_cores * function.instances for function in option.plan.functions)
         shown.add_row(
             "✔" if is_winner and table.is_feasible else ("≈" if is_winner else ""),
-            render_grain(option.plan.grain),
+            grain,
             f"{cores:g}",
             f"{predicted.p50_ms:.1f}",
             f"{predicted.p95_ms:.1f}",

@@ -151,7 +151,11 @@ class Serving:
         self.driver.attach(runtime=self.runtime, store=store, door=self.door, planner=self._planner)
         counters = HttpCounters()
         metrics = Metrics(
-            self.recorder, counters, status=self.controller.status, payload_bytes=lambda: store.live_bytes, clock=self.driver.now
+            self.recorder,
+            counters,
+            status=self.controller.status,
+            payload_bytes=lambda: store.live_bytes,
+            clock=self.driver.now,
         )
         self.driver.observe(self.recorder.observe)
         if self.monitor is not None:
