@@ -61,7 +61,7 @@ def render_table(table: PlanTable, rate_per_s: float, slo: Slo, stages: Sequence
     shown.add_column("granularity", no_wrap=bool(letters), min_width=max(map(len, grains)) if letters else None)
     for name in ("cores", "p50 ms", "p95 ms", "attain", "max/s", "billed $/h", "prov. $/h"):
         shown.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    shown.add_column("what it lacks", no_wrap=True, overflow="ellipsis")
+    shown.add_column("what it lacks", no_wrap=True)
     for option, grain in zip(table.options, grains, strict=True):
         is_winner = option is table.options[0]
         predicted = option.predicted
@@ -76,7 +76,7 @@ def render_table(table: PlanTable, rate_per_s: float, slo: Slo, stages: Sequence
             f"{predicted.capacity_per_s:.1f}",
             f"{predicted.billed_usd_per_hour:.4f}",
             f"{predicted.provisioned_usd_per_hour:.4f}",
-            "" if is_winner else option.lacks,
+            "" if is_winner else option.lacks.partition(" (")[0],
             style="bold" if is_winner else None,
         )
     return shown
