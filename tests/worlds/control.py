@@ -41,8 +41,8 @@ from grainwise.control.events import (
     PlanRequested,
     RequestArrived,
     RequestCancelled,
-    StageSpan,
     StagesLoaded,
+    StageSpan,
     Wake,
 )
 from grainwise.control.invariants import Monitor, check_state
@@ -168,6 +168,7 @@ class World:
         self.invoked: Callable[[Invoke], Any] = lambda action: "done"
         self.started: Callable[[StartInstance], str] = lambda action: "ok"
         self.loaded: Callable[[LoadStages], str] = lambda action: "ok"
+        self.before: Callable[[Event, list[Action]], None] = lambda event, actions: None
         self.fails: set[int] = set()
         self.cancelled: set[int] = set()
         self.running: dict[int, Invoke] = {}
@@ -257,6 +258,7 @@ class World:
         actions = self.controller.handle(event, self.now)
         self.log.append(Entry(len(self.log), self.now, event, actions))
         self.actions.extend(actions)
+        self.before(event, actions)
         if self._is_checked:
             self.monitor.observe(event, actions, self.now)
             check_state(self.controller, self.monitor)

@@ -1,6 +1,7 @@
 """The controller: a pure function of (event, now). It performs nothing, reads no clock, and returns actions."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -42,6 +43,8 @@ from grainwise.policies import admission
 
 PAST_DEADLINE = Because("its deadline passed")
 MAX_ATTEMPTS = 2
+
+E = TypeVar("E", AppDeployed, CapacityChanged, ModelReady, PlanReady)
 
 
 class Controller:
@@ -356,7 +359,7 @@ class Controller:
     def _plan_ready(self, event: PlanReady) -> None:
         app = self._core.state.apps.get(event.app)
         if app is not None and app.problem and event.table.problem == app.problem:
-            self._replanner.answered(app, event.table)
+            self._replanner.answered(app, _as_logged(event).table)
             self._dispatcher.run()
 
     def _plan_failed(self, event: PlanFailed) -> None:
@@ -365,12 +368,14 @@ class Controller:
             self._replanner.failed(app, event.reason)
 
     def _model_ready(self, event: ModelReady) -> None:
+        event = _as_logged(event)
         app = self._core.state.apps.get(event.app)
         if app is not None:
             app.deployed = msgspec.structs.replace(app.deployed, model=event.model)
             self._core.forget_costs(app)
 
     def _app_deployed(self, event: AppDeployed) -> None:
+        event = _as_logged(event)
         name, plan_id = event.app.name, event.plan.id
         known = self._core.state.apps.get(name)
         if known is None:
@@ -387,6 +392,7 @@ class Controller:
             self._go_on(known)
 
     def _capacity_changed(self, event: CapacityChanged) -> None:
+        event = _as_logged(event)
         state = self._core.state
         present = {node.name: node for node in event.nodes}
         for name, node in present.items():
@@ -448,3 +454,8 @@ class Controller:
         app.is_covered = False
         self._scaler.replace(app, instance)
         self._go_on(app)
+
+
+def _as_logged(event: E) -> E:
+    """``event`` as a replay reads it: a whole number that someone gave for a float is a float."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=type(event))

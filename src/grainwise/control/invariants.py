@@ -6,7 +6,8 @@ controller's books cannot hide itself. Tests run it on every event; ``serve --ch
 1. No request is lost: each one that arrived is answered, rejected, cancelled or still in flight.
 2. None is answered twice.
 3. No invocation on an instance that is not ready, is busy, or does not hold the stages.
-4. Capacity is never exceeded: memory from start to stop, soft cores while loading or invoking.
+4. Capacity is never exceeded: memory and hard shares from start to stop, soft shares while loading or invoking. Where a node
+   shrinks under what it carries, nothing more is put on it.
 5. Every decision is explained.
 6. A handle is released exactly once, and never used after that; with no request in flight nothing is live.
 """
@@ -39,6 +40,7 @@ from grainwise.control.events import (
     RequestCancelled,
     StagesLoaded,
 )
+from grainwise.control.state import ControllerState
 from grainwise.domain.errors import GrainwiseError
 from grainwise.domain.machine import Node
 from grainwise.domain.values import Payload
@@ -66,7 +68,7 @@ class Monitor:
 
     def __init__(self) -> None:
         self._open: set[int] = set()
-        self._seen: set[int] = set()
+        self._last_request = 0
         self._instances: dict[int, _Instance] = {}
         self._invocations: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._live: set[int] = set()
@@ -78,14 +80,14 @@ class Monitor:
         self._take(event)
         for action in actions:
             self._check(action)
-        self._check_capacity()
+        self._check_capacity(actions)
         if not self._open and not self._invocations and self._live:
             raise InvariantError(f"6: no request is in flight and handles {sorted(self._live)[:10]} are live")
 
     def _take(self, event: Event) -> None:
         if isinstance(event, RequestArrived):
             self._open.add(event.request)
-            self._seen.add(event.request)
+            self._last_request = max(self._last_request, event.request)
             self._publish(event.inputs)
         elif isinstance(event, RequestCancelled):
             self._open.discard(event.request)
@@ -96,12 +98,10 @@ class Monitor:
         elif isinstance(event, InvocationFailed):
             self._end(event.invocation, event.instance)
         elif isinstance(event, InstanceReady) and event.instance in self._instances:
-            self._instances[event.instance].phase = "ready"
-            self._instances[event.instance].cores = 0.0
+            self._idle(self._instances[event.instance])
         elif isinstance(event, StagesLoaded) and event.instance in self._instances:
             instance = self._instances[event.instance]
-            instance.phase = "ready"
-            instance.cores = 0.0
+            self._idle(instance)
             if not event.error:
                 instance.stages |= event.stages
         elif isinstance(event, InstanceFailed | InstanceStopped):
@@ -113,12 +113,18 @@ class Monitor:
         elif isinstance(event, AppDeployed):
             self._is_hard = event.capabilities.is_share_hard
 
+    def _idle(self, instance: _Instance) -> None:
+        if instance.phase != "ending":
+            instance.phase = "ready"
+        if not self._is_hard:
+            instance.cores = 0.0
+
     def _end(self, invocation: int, instance: int) -> None:
         self._invocations.pop(invocation, None)
         known = self._instances.get(instance)
         if known is not None and known.invocation == invocation:
             known.invocation = 0
-            known.cores = 0.0
+            self._idle(known)
 
     def _publish(self, payloads: Sequence[Payload]) -> None:
         for payload in payloads:
@@ -130,7 +136,7 @@ class Monitor:
     def _check(self, action: Action) -> None:
         if isinstance(action, Respond | Reject):
             if action.request not in self._open:
-                known = "was answered before" if action.request in self._seen else "never arrived"
+                known = "was answered before" if action.request <= self._last_request else "never arrived"
                 raise InvariantError(f"2: request {action.request} is answered and {known}")
             self._open.discard(action.request)
             if isinstance(action, Respond):
@@ -154,7 +160,6 @@ class Monitor:
         elif isinstance(action, KillInstance) and action.instance in self._instances:
             killed = self._instances[action.instance]
             killed.phase = "ending"
-            killed.cores = 0.0
             self._invocations.pop(killed.invocation, None)
             killed.invocation = 0
         because = getattr(action, "because", None)
@@ -187,37 +192,89 @@ class Monitor:
             if handle not in self._live:
                 raise InvariantError(f"6: invocation {action.invocation} reads handle {handle}, which is not live")
         instance.invocation = action.invocation
-        instance.cores = action.cpu_cores
+        if not self._is_hard:
+            instance.cores = action.cpu_cores
         self._invocations[action.invocation] = (action.instance, used)
 
-    def _check_capacity(self) -> None:
-        for name, node in self._nodes.items():
+    def _check_capacity(self, actions: Sequence[Action]) -> None:
+        charged = [action.instance for action in actions if isinstance(action, StartInstance | LoadStages | Invoke)]
+        is_start = any(isinstance(action, StartInstance) for action in actions)
+        for name in dict.fromkeys(self._instances[number].node for number in charged):
+            node = self._nodes.get(name)
+            if node is None:
+                raise InvariantError(f"4: an instance on {name} is given work, and there is no such node")
             here = [each for each in self._instances.values() if each.node == name]
             memory = sum(each.memory_mib for each in here)
-            if memory > node.memory_mib + EPSILON:
+            if memory > node.memory_mib + EPSILON and is_start:
                 raise InvariantError(f"4: {memory:.1f} MiB are charged on {name}, which has {node.memory_mib:.1f}")
             cores = sum(each.cores for each in here)
-            if cores > node.usable_cores + EPSILON and not self._is_hard:
+            if cores > node.usable_cores + EPSILON and (is_start or not self._is_hard):
                 raise InvariantError(f"4: {cores:.3f} cores are charged on {name}, which has {node.usable_cores:.3f}")
+            if (
+                self._is_hard
+                and cores > node.usable_cores + EPSILON
+                and any(isinstance(each, StartInstance) for each in actions)
+            ):
+                raise InvariantError(f"4: hard shares of {cores:.3f} cores are on {name}, which has {node.usable_cores:.3f}")
 
     @property
     def open_requests(self) -> frozenset[int]:
         """Requests that arrived and were neither answered nor cancelled."""
         return frozenset(self._open)
 
+    @property
+    def live_handles(self) -> frozenset[int]:
+        """Handles that were published and neither released nor handed to the door."""
+        return frozenset(self._live)
+
 
 def check_state(controller: Controller, monitor: Monitor) -> None:
-    """Invariant 1 on the controller's own books: what is in flight there is what is open outside, and can proceed.
+    """Invariants 1, 4 and 6 on the controller's own books: they agree with what was seen from outside and with each other.
 
     Raises:
-        InvariantError: a request is lost, kept too long, or waits for nothing.
+        InvariantError: a request is lost, kept too long, or waits for nothing; a handle has leaked; a sum is wrong.
     """
     state = controller.state
     held = {number for number, request in state.requests.items() if not request.is_ended}
-    if held != set(monitor.open_requests):
+    if held != monitor.open_requests:
         lost, kept = sorted(monitor.open_requests - held), sorted(held - monitor.open_requests)
         raise InvariantError(f"1: requests {lost[:10]} are lost, requests {kept[:10]} are kept after their answer")
     for number in sorted(held):
         request = state.requests[number]
         if not request.queued and not request.running:
             raise InvariantError(f"1: request {number} neither waits nor runs")
+    live = {handle for request in state.requests.values() for handle in request.live}
+    if live != monitor.live_handles:
+        leaked, lacking = sorted(monitor.live_handles - live), sorted(live - monitor.live_handles)
+        raise InvariantError(f"6: handles {leaked[:10]} have leaked, handles {lacking[:10]} are held and are not live")
+    _check_queues(state)
+    _check_charges(state)
+
+
+def _check_queues(state: ControllerState) -> None:
+    for name, app in state.apps.items():
+        in_flight = sum(1 for request in state.requests.values() if request.app == name and not request.is_ended)
+        if app.in_flight != in_flight:
+            raise InvariantError(f"1: app {name} counts {app.in_flight} requests in flight; there are {in_flight}")
+        for mask, queue in app.queues.items():
+            items = sum(waiting.hi - waiting.lo for waiting in queue.waiting.values())
+            if items != queue.items:
+                raise InvariantError(f"1: queue {mask:b} of app {name} counts {queue.items} items; there are {items}")
+            for sequence, waiting in queue.waiting.items():
+                request = state.requests.get(waiting.request)
+                if request is None or request.queued.get(sequence) != mask:
+                    raise InvariantError(f"1: queue {mask:b} of app {name} holds items that request {waiting.request} lacks")
+
+
+def _check_charges(state: ControllerState) -> None:
+    for name, node in state.nodes.items():
+        here = [each for each in state.instances.values() if each.node == name]
+        memory, cores = sum(each.memory_mib for each in here), sum(each.cores for each in here)
+        if abs(node.memory_mib - memory) > EPSILON or abs(node.cores - cores) > EPSILON:
+            raise InvariantError(
+                f"4: {name} is charged {node.memory_mib:.1f} MiB and {node.cores:.3f} cores; "
+                f"its instances have {memory:.1f} and {cores:.3f}"
+            )
+    for number, invocation in state.invocations.items():
+        if state.instances[invocation.instance].invocation != number:
+            raise InvariantError(f"3: invocation {number} and instance {invocation.instance} do not know each other")
