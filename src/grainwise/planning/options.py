@@ -2,9 +2,10 @@
 
 import math
 
+import msgspec
 from msgspec import Struct
 
-from grainwise.domain.plan import FunctionPlan
+from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.problem import Problem
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
 from grainwise.predictors.groups import GroupFacts
@@ -14,7 +15,9 @@ SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Shares that are tried, where the platform and the largest node permit them."""
 
 MAX_UTILISATION = 0.95
-"""Above this a station is left to the evaluator only when nothing else is left."""
+"""Configurations above this load are only looked at where a group has no other, plans above it where nothing else is left."""
+
+_LOW_UTILISATION = 0.3
 
 _EPSILON = 1e-9
 
@@ -59,7 +62,13 @@ def batches(problem: Problem, facts: GroupFacts) -> tuple[int, ...]:
 
 
 def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
-    """The configurations of a group that no other beats in time, cost and resources at once; cheapest first."""
+    """The configurations of a group that no other beats in time, cost and resources at once; cheapest first.
+
+    There are none where an instance fits no node or a value at the group's border is too long for the platform. Instances
+    beyond a load of 0.3 each are only tried while they still spread a fan-out.
+    """
+    if facts.largest_bytes > problem.capabilities.payload_limit_bytes:
+        return ()
     memory = facts.memory_mib
     room = sum(math.floor(node.memory_mib / memory) if memory > 0 else 1 << 10 for node in problem.nodes)
     all_found: list[Choice] = []
@@ -68,9 +77,7 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
         if problem.capabilities.is_share_hard:
             most = sum(math.floor(node.usable_cores / share + _EPSILON) for node in problem.nodes)
         for batch in batches(problem, facts):
-            for instances in range(1, max(1, min(most, room)) + 1):
-                if instances > room or most < 1:
-                    break
+            for instances in range(1, min(most, room) + 1):
                 station = make_station(
                     problem,
                     facts,
@@ -79,10 +86,11 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
                     instances=instances,
                     rate_per_s=problem.workload.rate_per_s,
                 )
-                all_found.append(_choice(problem, facts, share, batch, instances, max(1, min(most, room)), station))
-                if station.utilisation < 0.3:
+                all_found.append(_choice(problem, facts, share, batch, instances, min(most, room), station))
+                if station.utilisation < _LOW_UTILISATION and instances >= facts.items:
                     break
-    return _undominated(all_found)
+    steady = [choice for choice in all_found if choice.utilisation <= MAX_UTILISATION]
+    return _undominated(steady or all_found)
 
 
 def _choice(
@@ -139,8 +147,48 @@ def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
     return tuple(kept)
 
 
-def fits(problem: Problem, demand_cores: float, hard_cores: float, memory_mib: float) -> bool:
-    """Whether a plan's demand and memory fit the nodes (as one pool; placement decides the rest)."""
+def fits(
+    problem: Problem, demand_cores: float, hard_cores: float, memory_mib: float, *, is_overload_allowed: bool = False
+) -> bool:
+    """Whether demand and memory of functions fit the nodes taken as one pool; ``explain_misfit`` places them."""
     usable = usable_cores(problem.nodes)
     memory = sum(node.memory_mib for node in problem.nodes)
-    return demand_cores < usable and hard_cores <= usable + _EPSILON and memory_mib <= memory + _EPSILON
+    return (
+        (is_overload_allowed or demand_cores <= MAX_UTILISATION * usable)
+        and hard_cores <= usable + _EPSILON
+        and memory_mib <= memory + _EPSILON
+    )
+
+
+def explain_misfit(problem: Problem, plan: Plan) -> str | None:
+    """Why the instances of a plan do not fit the nodes, or ``None`` when they do.
+
+    Instances are placed largest first, each on the first node with room: exact for one node. For several it may refuse a plan
+    that a cleverer placement would fit, but never accepts one that has none.
+    """
+    free = [[node.memory_mib, node.usable_cores] for node in problem.nodes]
+    is_hard = problem.capabilities.is_share_hard
+    instances = [function for function in plan.functions for _ in range(function.instances)]
+    for function in sorted(instances, key=lambda each: (-each.memory_mib, -each.cpu_cores)):
+        cores = function.cpu_cores if is_hard else 0.0
+        for node in free:
+            if node[0] >= function.memory_mib - 1e-3 and node[1] >= cores - _EPSILON:
+                node[0] -= function.memory_mib
+                node[1] -= cores
+                break
+        else:
+            needed = f"{function.memory_mib:.0f} MiB" + (f" and {cores:g} cores" if is_hard else "")
+            return f"no node has room for an instance of {'+'.join(function.stages)} with {needed}"
+    return None
+
+
+def with_spare_room(problem: Problem, plan: Plan) -> Plan:
+    """The plan with ``max_instances`` lowered to what the memory that the plan leaves free permits each function alone."""
+    free = sum(node.memory_mib for node in problem.nodes) - sum(each.instances * each.memory_mib for each in plan.functions)
+    functions = tuple(
+        msgspec.structs.replace(
+            each, max_instances=min(each.max_instances, each.instances + max(0, math.floor(free / max(each.memory_mib, 1e-3))))
+        )
+        for each in plan.functions
+    )
+    return msgspec.structs.replace(plan, functions=functions)

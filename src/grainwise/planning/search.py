@@ -7,6 +7,7 @@ expanded, never by time, so the answer is the same on every machine.
 """
 
 import heapq
+import math
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -16,6 +17,8 @@ from grainwise.planning.problem import Problem
 
 MAX_NODES = 20_000
 """Nodes that one search may expand; beyond it the answer is the best found, and says so."""
+
+_BISECTIONS = 6
 
 
 class Found(Struct, frozen=True):
@@ -27,7 +30,13 @@ class Found(Struct, frozen=True):
 
 
 def cheapest(
-    problem: Problem, layers: Sequence[Sequence[Choice]], before: Sequence[Sequence[int]], limit_us: float, keep: int
+    problem: Problem,
+    layers: Sequence[Sequence[Choice]],
+    before: Sequence[Sequence[int]],
+    limit_us: float,
+    keep: int,
+    *,
+    is_overload_allowed: bool = False,
 ) -> Found:
     """The ``keep`` cheapest combinations with a longest path of at most ``limit_us`` that fit the nodes.
 
@@ -37,6 +46,7 @@ def cheapest(
         before: for each function the functions that it waits for.
         limit_us: the bound on the sum of times along every path.
         keep: how many combinations to return.
+        is_overload_allowed: also combinations that ask for more cores than there are; their memory must fit all the same.
     """
     count = len(layers)
     after: list[list[int]] = [[] for _ in range(count)]
@@ -82,7 +92,13 @@ def cheapest(
             if end + tail[at] > limit_us:
                 continue
             used = (total, demand + choice.demand_cores, hard + choice.hard_cores, memory + choice.memory_mib)
-            if not fits(problem, used[1] + demand_left[at + 1], used[2], used[3] + memory_left[at + 1]):
+            if not fits(
+                problem,
+                used[1] + demand_left[at + 1],
+                used[2],
+                used[3] + memory_left[at + 1],
+                is_overload_allowed=is_overload_allowed,
+            ):
                 continue
             if not descend(at + 1, (*chosen, choice), (*finish, end), used):
                 return False
@@ -91,3 +107,36 @@ def cheapest(
     is_exact = descend(0, (), (), (0.0, 0.0, 0.0, 0.0))
     ordered = sorted(best, key=lambda each: (-each[0], -each[1]))
     return Found(tuple(chosen for _, _, chosen in ordered), expanded, is_exact)
+
+
+def fastest(
+    problem: Problem,
+    layers: Sequence[Sequence[Choice]],
+    before: Sequence[Sequence[int]],
+    keep: int,
+    *,
+    is_overload_allowed: bool = False,
+) -> Found:
+    """The cheapest combinations whose longest path is within a part in 64 of the shortest that fits the nodes."""
+    found = cheapest(problem, layers, before, math.inf, keep, is_overload_allowed=is_overload_allowed)
+    expanded = found.expanded
+    if not found.combinations:
+        return found
+    low, high = 0.0, min(longest_path_us(combination, before) for combination in found.combinations)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        tried = cheapest(problem, layers, before, middle, keep, is_overload_allowed=is_overload_allowed)
+        expanded += tried.expanded
+        if tried.combinations:
+            found, high = tried, middle
+        else:
+            low = middle
+    return Found(found.combinations, expanded, found.is_exact)
+
+
+def longest_path_us(combination: Sequence[Choice], before: Sequence[Sequence[int]]) -> float:
+    """The additive time of a combination along its longest path."""
+    finish: list[float] = []
+    for at, choice in enumerate(combination):
+        finish.append(max((finish[source] for source in before[at]), default=0.0) + choice.time_us)
+    return max(finish, default=0.0)

@@ -1,0 +1,138 @@
+"""The best plan of one granularity: the cheapest combinations by additive times, judged by the evaluator under queueing."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from grainwise.domain.graph import Graph
+from grainwise.domain.plan import Plan
+from grainwise.planning.options import Choice, choices, explain_misfit, with_spare_room
+from grainwise.planning.problem import Option, Problem
+from grainwise.planning.search import cheapest, fastest
+from grainwise.predictors.evaluate import Evaluation
+from grainwise.predictors.groups import GroupFacts, group_facts
+
+LIMIT_FRACTIONS = (1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+"""Parts of the SLO that additive times are searched within. A sum of quantiles lies above the quantile of the sum, hence the
+first; waiting for cores and the tail of waiting, which only the evaluator knows, need room, hence the others."""
+
+KEEP = 4
+"""Combinations that are evaluated per part."""
+
+
+class Groups:
+    """The groups of one problem, each derived once however many granularities hold it."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.facts: dict[int, GroupFacts] = {}
+        self._choices: dict[int, tuple[Choice, ...]] = {}
+
+    def choices(self, mask: int) -> tuple[Choice, ...]:
+        """The configurations of a group."""
+        if mask not in self._choices:
+            self.facts[mask] = group_facts(self.problem, mask)
+            self._choices[mask] = choices(self.problem, self.facts[mask])
+        return self._choices[mask]
+
+
+class Best(Struct, frozen=True):
+    """The best plan of a granularity with its evaluation, cost by the problem's objective, and how the search went."""
+
+    option: Option
+    evaluation: Evaluation
+    cost: float
+    is_exact: bool
+
+
+class _Candidate(Struct, frozen=True):
+    plan: Plan
+    evaluation: Evaluation
+    attainment: float
+    cost: float
+    cores: float
+
+
+def best_of(groups: Groups, masks: tuple[int, ...]) -> tuple[Best | None, int]:
+    """The cheapest plan of a granularity that meets the SLO, else the one that attains most; and the nodes expanded.
+
+    ``None`` where no plan of this granularity fits the nodes.
+    """
+    problem = groups.problem
+    target = problem.app.slo.target
+    order, before = layers_of(problem.app.graph, masks)
+    layers = [groups.choices(masks[at]) for at in order]
+    if not all(layers):
+        return None, 0
+    limit_us = problem.app.slo.latency_ms * 1000
+    seen: dict[str, _Candidate] = {}
+    expanded = 0
+    is_exact = True
+    for fraction in LIMIT_FRACTIONS:
+        found = cheapest(problem, layers, before, limit_us * fraction, KEEP)
+        expanded += found.expanded
+        is_exact = is_exact and found.is_exact
+        for combination in found.combinations:
+            _consider(groups, order, combination, seen)
+    for is_overload_allowed in (False, True):
+        if any(candidate.attainment >= target for candidate in seen.values()):
+            break
+        found = fastest(problem, layers, before, KEEP, is_overload_allowed=is_overload_allowed)
+        expanded += found.expanded
+        for combination in (*found.combinations, *_carrying(layers)):
+            _consider(groups, order, combination, seen)
+    if not seen:
+        return None, expanded
+    meeting = [each for each in seen.values() if each.attainment >= target]
+    if meeting:
+        best = min(meeting, key=lambda each: (each.cost, each.cores, -each.attainment, each.plan.id))
+    else:
+        best = max(seen.values(), key=lambda each: (each.attainment, -each.cost, each.plan.id))
+    predicted = best.evaluation.predict()
+    option = Option(best.plan, predicted, predicted.attainment >= target)
+    return Best(option, best.evaluation, best.cost, is_exact), expanded
+
+
+def layers_of(graph: Graph, masks: tuple[int, ...]) -> tuple[list[int], list[list[int]]]:
+    """Positions of the groups in topological order, and for each of them the ones before that it waits for."""
+    waits = []
+    for mask in masks:
+        needed = 0
+        for index, predecessors in enumerate(graph.predecessors):
+            if mask >> index & 1:
+                needed |= predecessors
+        waits.append(needed & ~mask)
+    order: list[int] = []
+    done = 0
+    while len(order) < len(masks):
+        at = next(at for at in range(len(masks)) if at not in order and not waits[at] & ~done)
+        order.append(at)
+        done |= masks[at]
+    place = {at: number for number, at in enumerate(order)}
+    before = [[place[other] for other in range(len(masks)) if waits[at] & masks[other]] for at in order]
+    return order, before
+
+
+def _consider(groups: Groups, order: Sequence[int], combination: tuple[Choice, ...], seen: dict[str, _Candidate]) -> None:
+    problem = groups.problem
+    by_position = sorted(zip(order, combination, strict=True), key=lambda each: each[0])
+    functions = tuple(choice.function for _, choice in by_position)
+    bare = Plan(problem.app.name, functions, problem.objective)
+    if explain_misfit(problem, bare) is not None:
+        return
+    plan = with_spare_room(problem, bare)
+    if plan.id in seen:
+        return
+    evaluation = Evaluation(problem, plan, groups.facts)
+    attainment = evaluation.attainment(problem.workload.rate_per_s)
+    cost = sum(choice.cost for choice in combination)
+    cores = sum(function.cpu_cores * function.instances for function in functions)
+    seen[plan.id] = _Candidate(plan, evaluation, attainment, cost, cores)
+
+
+def _carrying(layers: Sequence[Sequence[Choice]]) -> list[tuple[Choice, ...]]:
+    """What to look at besides when nothing meets the SLO: the least demand for cores, and the least load of each function."""
+    return [
+        tuple(min(layer, key=lambda choice: (choice.demand_cores, choice.utilisation, choice.cost)) for layer in layers),
+        tuple(min(layer, key=lambda choice: (choice.utilisation, choice.demand_cores, choice.cost)) for layer in layers),
+    ]
