@@ -1,26 +1,25 @@
 """The analytic plan evaluator: attainment, cost and capacity of a plan under a forecast.
 
-The latency of a request is the longest path through the functions of the plan. Each adds a wait for one of its instances, a
-wait for cores that other functions hold, hops and the run time of its stages. Their distributions are combined by samples
-on a lattice (``predictors.samples``): a stage that two paths share, or that two plans share, is the same draw in both.
+Waits come from each function as a station of its own and from the cores that functions with soft shares contend for; their
+distributions are put together along the paths of a request by ``predictors.paths``.
 
 Left out: cold starts (a plan is judged when it is up), the variation of requests around the mean request beyond what the
-residuals of the profile hold, and the bounded wait by which the controller may let a batch grow.
+residuals of the profile hold, the bounded wait by which the controller may let a batch grow, the overlap of functions inside a
+fan-out, and instances that hold more stages than their function (adopted ones), which serve several functions in turn.
 """
 
 import math
-from functools import cached_property
 
 import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.plan import Plan, Prediction
-from grainwise.predictors.branches import Branch, branches
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
-from grainwise.predictors.groups import GroupFacts, Scenario, group_facts, source_bytes, stage_calls
+from grainwise.predictors.groups import GroupFacts, Scenario, group_facts, source_bytes
+from grainwise.predictors.paths import Paths
 from grainwise.predictors.queueing import NO_WAIT, Waiting, waiting
-from grainwise.predictors.samples import SAMPLES, Samples, levels, residuals, waits
-from grainwise.predictors.station import Station, concurrency, make_station, usable_cores
+from grainwise.predictors.samples import SAMPLES, Samples
+from grainwise.predictors.station import Station, concurrency, held_cores, make_station, usable_cores
 
 CAPACITY_ATTAINMENT = 0.98
 """The attainment that defines a plan's capacity."""
@@ -61,14 +60,15 @@ class Evaluation:
             if mask not in known:
                 known[mask] = group_facts(scenario, mask)
             self._facts.append(known[mask])
-        self._order = _topological(self._facts, graph.predecessors)
+        self._paths = Paths(scenario, self._facts)
+        self._shares = [held_cores(scenario, function.cpu_cores) for function in plan.functions]
         self._exit_us = scenario.hop.latency_us(sum(source_bytes(graph, scenario.workload, source) for source in graph.outputs))
 
     def predict(self) -> Prediction:
         """The prediction at the forecast rate."""
         workload, scenario = self._scenario.workload, self._scenario
         stations = self._stations(workload.rate_per_s)
-        latency = np.sort(self._latency_us(stations, self._waits_for_cores(stations)))
+        latency = self._latency_us(stations)
         billed = provisioned = 0.0
         for function, facts, station in zip(self._plan.functions, self._facts, stations, strict=True):
             billed += billed_usd_per_hour(
@@ -101,12 +101,12 @@ class Evaluation:
     def attainment(self, rate_per_s: float) -> float:
         """The fraction of requests of a run at ``rate_per_s`` that is answered within the SLO."""
         stations = self._stations(rate_per_s)
-        return self._share_within(np.sort(self._latency_us(stations, self._waits_for_cores(stations))))
+        return self._share_within(self._latency_us(stations))
 
     def latency_ms(self, level: float) -> float:
         """The latency at the forecast rate that a fraction ``level`` of requests does not exceed."""
         stations = self._stations(self._scenario.workload.rate_per_s)
-        return _quantile(np.sort(self._latency_us(stations, self._waits_for_cores(stations))), level) / 1000
+        return _quantile(self._latency_us(stations), level) / 1000
 
     def capacity_per_s(self, attainment: float) -> float:
         """The highest rate at which the predicted attainment is at least ``attainment``, bisected to about a part in 4,000.
@@ -136,8 +136,8 @@ class Evaluation:
         stations = self._stations(self._scenario.workload.rate_per_s)
         held = self._waits_for_cores(stations)
         finish: list[tuple[float, float, float, float]] = [(0.0, 0.0, 0.0, 0.0)] * len(stations)
-        for group in self._order:
-            before = max((finish[other] for other in self._before[group]), default=(0.0, 0.0, 0.0, 0.0))
+        for group in self._paths.order:
+            before = max((finish[other] for other in self._paths.before[group]), default=(0.0, 0.0, 0.0, 0.0))
             station = stations[group]
             wait = station.wait.mean_us + held[group].mean_us
             hop = station.rounds * station.hop_us
@@ -160,12 +160,12 @@ class Evaluation:
             make_station(
                 self._scenario,
                 facts,
-                cpu_cores=function.cpu_cores,
+                cpu_cores=share,
                 max_batch=function.max_batch,
                 instances=function.instances,
                 rate_per_s=rate_per_s,
             )
-            for function, facts in zip(self._plan.functions, self._facts, strict=True)
+            for function, facts, share in zip(self._plan.functions, self._facts, self._shares, strict=True)
         ]
 
     def _node_utilisation(self, stations: list[Station]) -> float:
@@ -185,7 +185,7 @@ class Evaluation:
         demand = sum(station.demand_cores for station in stations)
         utilisation = self._node_utilisation(stations)
         found: list[Waiting] = []
-        for function, station in zip(self._plan.functions, stations, strict=True):
+        for share, station in zip(self._shares, stations, strict=True):
             others = [(other, other.demand_cores) for other in stations if other is not station]
             weight = sum(cores for _, cores in others)
             if weight <= 0 or demand <= 0:
@@ -193,7 +193,7 @@ class Evaluation:
                 continue
             held_us = sum(other.occupancy_us * cores for other, cores in others) / weight
             node = waiting(
-                servers=concurrency(scenario.nodes, scenario.capabilities, function.cpu_cores, 1 << 16),
+                servers=concurrency(scenario.nodes, scenario.capabilities, share, 1 << 16),
                 service_us=held_us,
                 busy_fraction=min(demand / usable_cores(scenario.nodes), 1.0),
                 saturation_fraction=utilisation,
@@ -204,31 +204,10 @@ class Evaluation:
             found.append(Waiting(node.probability * part, node.mean_us * part, node.is_growing))
         return found
 
-    def _latency_us(self, stations: list[Station], held: list[Waiting]) -> Samples:
-        model, graph = self._scenario.model, self._scenario.app.graph
-        count = len(graph.stages)
-        finish: list[Samples | float] = [0.0] * len(stations)
-        for group in self._order:
-            facts, station = self._facts[group], stations[group]
-            start: Samples | float = 0.0
-            for other in self._before[group]:
-                start = np.maximum(start, finish[other])
-            first = facts.extent.stages[0]
-            total = start + station.rounds * station.hop_us
-            total = total + waits(station.wait, count + first) + waits(held[group], 2 * count + first)
-            for index, executions, time in zip(facts.extent.stages, facts.executions, station.stage_us, strict=True):
-                # The noise of several calls for one request averages out.
-                calls = max(
-                    1.0, station.rounds * stage_calls(executions * station.batch, self._scenario.app.spec(index).max_batch)
-                )
-                factor = residuals(model.stages[index].residual_quantiles, index)
-                total = total + station.rounds * time * (1 + (factor - 1) / math.sqrt(calls))
-            finish[group] = total
-        latency = np.zeros(SAMPLES) + self._exit_us
-        longest: Samples | float = 0.0
-        for group in self._order:
-            longest = np.maximum(longest, finish[group])
-        return latency + longest
+    def _latency_us(self, stations: list[Station]) -> Samples:
+        """Samples of the latency, in increasing order."""
+        latency: Samples = np.sort(self._paths.latency_us(stations, self._waits_for_cores(stations)) + self._exit_us)
+        return latency
 
     def _share_within(self, ordered: Samples) -> float:
         limit = self._scenario.app.slo.latency_ms * 1000
@@ -244,49 +223,10 @@ class Evaluation:
                 error += spent * self._scenario.model.stages[index].held_out_error_fraction
         return error / total if total > 0 else 0.0
 
-    def _taken(self, branch: Branch) -> Samples:
-        draws = levels(3 * len(self._max_batches) + branch.draw)
-        return ((draws >= branch.low) & (draws < branch.high)).astype(np.float64)
-
-    @cached_property
-    def _max_batches(self) -> list[int]:
-        app = self._scenario.app
-        return [app.spec(index).max_batch for index in range(len(app.graph.stages))]
-
-    @cached_property
-    def _branches(self) -> tuple[Branch | None, ...]:
-        return branches(self._scenario.app.graph, self._scenario.workload)
-
-    @cached_property
-    def _before(self) -> list[list[int]]:
-        return _predecessors(self._facts, self._scenario.app.graph.predecessors)
-
 
 def evaluate(scenario: Scenario, plan: Plan) -> Prediction:
     """Predict latency, attainment, capacity and both costs of a plan."""
     return Evaluation(scenario, plan).predict()
-
-
-def _predecessors(facts: list[GroupFacts], stage_predecessors: tuple[int, ...]) -> list[list[int]]:
-    """For each group the groups that it waits for."""
-    found: list[list[int]] = []
-    for number, group in enumerate(facts):
-        needed = 0
-        for stage in group.extent.stages:
-            needed |= stage_predecessors[stage]
-        found.append([other for other, their in enumerate(facts) if other != number and their.mask & needed])
-    return found
-
-
-def _topological(facts: list[GroupFacts], stage_predecessors: tuple[int, ...]) -> list[int]:
-    before = _predecessors(facts, stage_predecessors)
-    order: list[int] = []
-    while len(order) < len(facts):
-        ready = [number for number in range(len(facts)) if number not in order and all(o in order for o in before[number])]
-        if not ready:
-            raise ValueError("the functions of the plan wait for one another")
-        order.append(ready[0])
-    return order
 
 
 def _quantile(ordered: Samples, level: float) -> float:

@@ -13,6 +13,7 @@ from grainwise.domain.extent import Extent, leaves, make_extent
 from grainwise.domain.graph import Element, Gathered, Graph, Input, Output, Source
 from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
 from grainwise.predictors.latency import LatencyModel
+from grainwise.predictors.samples import factor_moments
 from grainwise.predictors.workload import Workload
 
 
@@ -145,7 +146,8 @@ def stage_times_us(scenario: Scenario, facts: GroupFacts, batch: float, cpu_core
             continue
         calls = stage_calls(items, scenario.app.spec(index).max_batch)
         size_sum = items * scenario.workload.item_size[index]
-        times.append(calls * scenario.model.stage(index, items / calls, size_sum / calls, cpu_cores).mean_us)
+        noise, _ = factor_moments(scenario.model.stages[index].residual_quantiles)
+        times.append(calls * noise * scenario.model.stage(index, items / calls, size_sum / calls, cpu_cores).mean_us)
     return tuple(times)
 
 

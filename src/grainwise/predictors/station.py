@@ -5,16 +5,17 @@ invocations run at once and not how many instances exist.
 """
 
 import math
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from grainwise.domain.machine import Capabilities, Node
-from grainwise.predictors.groups import GroupFacts, Scenario, stage_times_us
-from grainwise.predictors.latency import RESIDUAL_LEVELS, StageModel
+from grainwise.predictors.groups import GroupFacts, Scenario, stage_calls, stage_times_us
 from grainwise.predictors.queueing import Waiting, waiting
+from grainwise.predictors.samples import factor_moments
 
-_BATCH_STEPS = 12
-"""Iterations of the effective batch; each raises it towards what arrives during one service."""
+_BATCH_STEPS = 10
+"""Bisections of the mean batch, which is known to a part in a thousand of the range."""
 
 
 class Station(Struct, frozen=True):
@@ -24,6 +25,7 @@ class Station(Struct, frozen=True):
         batch: mean items of an invocation.
         invocations: invocations per request.
         rounds: invocations of one request that must follow one another.
+        side_by_side: invocations of one request that run at the same time.
         hop_us: latency of handing one invocation its inputs.
         stage_us: mean run time of each stage in one invocation, in the order of the extent.
         wait: wait for an idle instance, per round of a request.
@@ -36,6 +38,7 @@ class Station(Struct, frozen=True):
     batch: float
     invocations: float
     rounds: int
+    side_by_side: int
     hop_us: float
     stage_us: tuple[float, ...]
     wait: Waiting
@@ -60,25 +63,19 @@ def usable_cores(nodes: tuple[Node, ...]) -> float:
     return sum(node.usable_cores for node in nodes)
 
 
+def held_cores(scenario: Scenario, cpu_cores: float) -> float:
+    """The cores that an invocation holds: a soft share is cut to the largest node, as the dispatcher does it."""
+    if scenario.capabilities.is_share_hard:
+        return cpu_cores
+    return min(cpu_cores, max((node.usable_cores for node in scenario.nodes), default=0.0))
+
+
 def concurrency(nodes: tuple[Node, ...], capabilities: Capabilities, cpu_cores: float, instances: int) -> int:
     """How many of ``instances`` can run at once, if nothing else does."""
     if capabilities.is_share_hard:
         return instances
     room = sum(math.floor(node.usable_cores / cpu_cores + 1e-9) for node in nodes)
     return max(0, min(instances, room))
-
-
-def factor_moments(model: StageModel) -> tuple[float, float]:
-    """Mean and variance of a stage's residual factor, its quantiles being joined by straight lines."""
-    levels = (0.0, *RESIDUAL_LEVELS, 1.0)
-    tail = 2 * model.residual_quantiles[-1] - model.residual_quantiles[-2]
-    values = (model.residual_quantiles[0], *model.residual_quantiles, tail)
-    mean = square = 0.0
-    for left, right, low, high in zip(levels, levels[1:], values, values[1:], strict=False):
-        width = right - left
-        mean += width * (low + high) / 2
-        square += width * (low * low + low * high + high * high) / 3
-    return mean, max(0.0, square - mean * mean)
 
 
 def make_station(
@@ -101,19 +98,15 @@ def make_station(
     def occupancy_us(batch: float) -> float:
         return hop_us(batch) + sum(stage_times_us(scenario, facts, batch, cpu_cores))
 
-    least = min(float(max_batch), max(1.0, math.ceil(facts.items / servers - 1e-9)))
-    batch = least
-    for _ in range(_BATCH_STEPS):
-        formed = items_per_us * occupancy_us(batch) / servers
-        raised = min(float(max_batch), max(least, formed))
-        if raised <= batch * 1.001:
-            break
-        batch = raised
+    # A request alone: its items are dealt out evenly, at most a full batch at a time.
+    alone = min(float(max_batch), max(1.0, math.ceil(facts.items / servers - 1e-9)))
+    batch = max(1.0, facts.items / math.ceil(max(facts.items, 1.0) / alone - 1e-9))
+    batch = _formed_batch(batch, float(max_batch), items_per_us / servers, occupancy_us)
     stages = stage_times_us(scenario, facts, batch, cpu_cores)
     occupied = hop_us(batch) + sum(stages)
     together = max(1, math.ceil(facts.items / batch - 1e-9))
-    rounds = max(1, math.ceil(together / servers - 1e-9))
-    invocations = facts.items / batch if batch > least or facts.items <= 1 else float(together)
+    rounds = math.ceil(together / servers - 1e-9)
+    invocations = facts.items / batch
     busy = rate_per_s * invocations * occupied / 1e6 / servers
     saturation = items_per_us * occupancy_us(float(max_batch)) / (max_batch * servers) if batch < max_batch else busy
     units = max(1, servers // together)
@@ -123,7 +116,7 @@ def make_station(
         busy_fraction=min(busy, 1.0),
         saturation_fraction=min(busy, saturation) if busy < 1 else saturation,
         arrival_scv=scenario.workload.arrival_scv,
-        service_scv=_service_scv(scenario, facts, stages, occupied),
+        service_scv=_service_scv(scenario, facts, batch, stages, occupied),
     )
     hop_cores = rate_per_s * invocations * scenario.hop.cpu_us(facts.bytes_in * batch) / 1e6
     demand_cores = busy * servers * cpu_cores + hop_cores
@@ -135,6 +128,7 @@ def make_station(
         batch=batch,
         invocations=invocations,
         rounds=rounds,
+        side_by_side=min(together, servers),
         hop_us=hop_us(batch),
         stage_us=stages,
         wait=wait,
@@ -145,11 +139,35 @@ def make_station(
     )
 
 
-def _service_scv(scenario: Scenario, facts: GroupFacts, stages_us: tuple[float, ...], occupied_us: float) -> float:
+def _formed_batch(least: float, most: float, items_per_us: float, occupancy_us: Callable[[float], float]) -> float:
+    """The batch in which as many items are served as arrive meanwhile, ``items_per_us`` at each server; within bounds."""
+    if items_per_us * occupancy_us(least) <= least:
+        return least
+    if least >= most or items_per_us * occupancy_us(most) >= most:
+        return most
+    low, high = least, most
+    for _ in range(_BATCH_STEPS):
+        middle = (low + high) / 2
+        if items_per_us * occupancy_us(middle) > middle:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _service_scv(
+    scenario: Scenario, facts: GroupFacts, batch: float, stages_us: tuple[float, ...], occupied_us: float
+) -> float:
+    """Squared coefficient of variation of an invocation: the noise of its stages, and whether a branch is taken."""
     if occupied_us <= 0:
         return 0.0
-    variance = sum(
-        time * time * factor_moments(scenario.model.stages[index])[1]
-        for index, time in zip(facts.extent.stages, stages_us, strict=True)
-    )
+    variance = 0.0
+    for index, executions, time in zip(facts.extent.stages, facts.executions, stages_us, strict=True):
+        mean, spread = factor_moments(scenario.model.stages[index].residual_quantiles)
+        calls = stage_calls(executions * batch, scenario.app.spec(index).max_batch)
+        noise = spread / (mean * mean)
+        if calls < 1:
+            variance += time * time * ((1 + noise) / calls - 1) if calls > 0 else 0.0
+        else:
+            variance += time * time * noise / calls
     return variance / (occupied_us * occupied_us)
