@@ -73,6 +73,14 @@ class Blocks:
                 return
         self._free.insert(index, (offset, end - offset))
 
+    def size_of(self, offset: int) -> int:
+        """Bytes of the block at ``offset``, padding included.
+
+        Raises:
+            KeyError: no block begins there.
+        """
+        return self._sizes[offset]
+
     def block_at(self, offset: int) -> tuple[int, int] | None:
         """The block (offset, size) that contains ``offset``, or None where nothing is given out."""
         index = bisect_right(self._taken, offset) - 1

@@ -10,6 +10,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from grainwise.control.events import ItemFailure, ItemResult
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import GrainwiseError, InputError
@@ -250,19 +252,10 @@ class Instance:
         reply = self._perform(message, inputs, began)
         if isinstance(reply, Done):
             # Only now, that no frame of the invocation is left, does what still refers to an input belong to a stage.
-            kept = self._memory.keep(inputs)
+            kept = self._memory.keep(inputs) if inputs.parts else ()
             dropped = self._memory.take_dropped()
             if kept or dropped:
-                reply = Done(
-                    reply.invocation,
-                    reply.results,
-                    reply.busy_us,
-                    reply.spans,
-                    reply.values,
-                    reply.copied_bytes,
-                    kept,
-                    dropped,
-                )
+                reply = replace(reply, kept=kept, dropped=dropped)
         self._send(reply)
 
     def _perform(self, message: Run, inputs: Inputs, began: int) -> Done | NotDone:

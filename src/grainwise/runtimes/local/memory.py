@@ -65,7 +65,8 @@ class InstanceMemory:
         self._blocks = Blocks(arena.size, STATUS_BYTES)
         self._block_by_offset: dict[int, _Block] = {}
         self._arenas: dict[int, Arena] = {arena.number: arena}
-        self._begin_by_arena: dict[int, int] = {arena.number: _address(arena.view)}
+        self._own_begin = _address(arena.view)
+        self._begin_by_arena: dict[int, int] = {}
         self._status = arena.view[:8].cast("q")
         self._dropped: list[tuple[int, int]] = []
         self._kept: dict[int, weakref.ref[NDArray[Any]]] = {}
@@ -149,6 +150,10 @@ class InstanceMemory:
             total += buffer.nbytes
         if total <= INLINE_BYTES:
             return tuple([bytes(buffer) for buffer in buffers]), (), total
+        if len(buffers) == 1:
+            only = self._find(buffers[0], inputs)
+            if only is not None:
+                return (only,), (self._hold(only),), total
         found = [self._find(buffer, inputs) for buffer in buffers]
         missing = [index for index, part in enumerate(found) if part is None and buffers[index].nbytes]
         if missing:
@@ -165,13 +170,15 @@ class InstanceMemory:
         if not length:
             return None
         address = _address(buffer)
+        offset = address - self._own_begin
+        if 0 <= offset < self._own.size:
+            block = self._blocks.block_at(offset)
+            if block is not None and offset + length <= block[0] + block[1]:
+                return Part(self._own.number, block[0], offset, length)
+            return None
         for number, begin in self._begin_by_arena.items():
             offset = address - begin
             if 0 <= offset < self._arenas[number].size:
-                if number == self._own.number:
-                    block = self._blocks.block_at(offset)
-                    if block is not None and offset + length <= block[0] + block[1]:
-                        return Part(number, block[0], offset, length)
                 part = inputs.containing(number, offset, length)
                 return None if part is None else Part(number, part.block, offset, length)
         return None
@@ -194,9 +201,7 @@ class InstanceMemory:
         if part.arena != self._own.number:
             return Hold(part.arena, part.block, 0)
         self._block_by_offset[part.block].outstanding += 1
-        block = self._blocks.block_at(part.block)
-        assert block is not None
-        return Hold(part.arena, part.block, block[1])
+        return Hold(part.arena, part.block, self._blocks.size_of(part.block))
 
     def withdraw(self, holds: Sequence[Hold]) -> None:
         """Take back publications that the server was never told of."""
@@ -230,5 +235,8 @@ class InstanceMemory:
 
 
 def _address(buffer: memoryview) -> int:
-    address: int = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
+    array: Any = buffer.obj
+    if not isinstance(array, np.ndarray) or array.nbytes != buffer.nbytes:
+        array = np.frombuffer(buffer, np.uint8)
+    address: int = array.__array_interface__["data"][0]
     return address
