@@ -20,6 +20,7 @@ from grainwise.domain.errors import GrainwiseError
 from grainwise.domain.values import Payload
 from grainwise.profiles.artifact import Outcome
 from grainwise.runtimes.local.runtime import LocalRuntime
+from grainwise.runtimes.local.shares import Mechanism
 
 _BECAUSE = Because("profile")
 
@@ -50,14 +51,14 @@ class Bench:
         self._next_invocation = 1
 
     @classmethod
-    async def open(cls, app_path: Path) -> "Bench":
-        """Import the app file in a zygote.
+    async def open(cls, app_path: Path, share_mechanism: Mechanism | None = None) -> "Bench":
+        """Import the app file in a zygote; CPU shares are held by ``share_mechanism``, None for the best one.
 
         Raises:
             DeclarationError: the app file cannot be served.
         """
         bench = cls()
-        bench.runtime = await LocalRuntime.open(app_path, post=bench._post)
+        bench.runtime = await LocalRuntime.open(app_path, post=bench._post, share_mechanism=share_mechanism)
         return bench
 
     async def close(self) -> None:

@@ -110,6 +110,8 @@ async def _call(
     for result in done.results:
         if result.failure is not None:
             raise outcome_of(result.failure)
+    if any(span.raised for span in done.spans):
+        raise MeasurementError("failed", f"it raises on a batch of {configuration.items}, but on none of its items alone")
     return done
 
 

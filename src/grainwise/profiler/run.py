@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from grainwise.domain.errors import ConfigurationError, DeclarationError
-from grainwise.domain.machine import HopModel
 from grainwise.predictors.fit import Configuration as Held
 from grainwise.predictors.fit import configurations
 from grainwise.profiler.bench import Bench
@@ -65,13 +64,11 @@ async def profile(
     began = time.monotonic()
     if not budget_s > 0:
         raise ConfigurationError(f"the budget is {budget_s:g} s; it must be positive")
-    on_progress(Progress("", 0, 0.0, budget_s, "what handing a value on costs here"))
-    hop = previous.hop if previous is not None else await measure_hop()
     bench = await Bench.open(app_path)
     try:
         if previous is not None:
             check(previous, spec=bench.runtime.spec, device_class=device_class())
-        run = _Run(bench, budget_s, began, hop, previous, on_progress, save)
+        run = _Run(bench, budget_s, began, previous, on_progress, save)
         return await run.profile(inputs)
     finally:
         await bench.close()
@@ -85,7 +82,6 @@ class _Run:
         bench: Bench,
         budget_s: float,
         began: float,
-        hop: HopModel,
         previous: Profile | None,
         on_progress: Callable[[Progress], None],
         save: Callable[[Profile], None],
@@ -94,7 +90,7 @@ class _Run:
         self._spec = bench.runtime.spec
         self._budget_s = budget_s
         self._began = began
-        self._hop = hop
+        self._hop = previous.hop if previous is not None else None
         self._on_progress = on_progress
         self._save = save
         self._point_s = min(_MOST_POINT_S, max(_LEAST_POINT_S, budget_s / _POINTS_IN_BUDGET))
@@ -111,6 +107,9 @@ class _Run:
         self._record = await record_samples(
             self._bench, samples, lambda stage: self._tell(stage, f"{stage}: cold start and samples")
         )
+        if self._hop is None:
+            self._tell("", "what handing a value on costs here")
+            self._hop = await measure_hop()
         choices = shares(self._bench.runtime.capabilities, cpu_cores())
         always: list[Configuration] = []
         possible: list[Configuration] = []
@@ -182,6 +181,7 @@ class _Run:
 
     def _found(self, held: Sequence[Held], *, is_complete: bool) -> Profile:
         recorded = self._record
+        assert self._hop is not None
         return Profile(
             schema=SCHEMA,
             app=self._spec.name,
