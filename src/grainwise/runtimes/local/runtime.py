@@ -142,17 +142,23 @@ class LocalRuntime:
             why = f"this server has imported app {self.spec.name!r}, not {action.app!r}"
             self._loop.call_soon(self._post, InstanceFailed(action.instance, "starting", why))
             return
+        try:
+            arena = self.store.regions.make_arena(self._arena_bytes, is_own=False)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            zygote = self._ensure_zygote()
+        except OSError as error:
+            why = f"the server could not make what an instance needs: {error}; raise its limits of files, processes or memory"
+            self._loop.call_soon(self._post, InstanceFailed(action.instance, "starting", why))
+            return
         self._serial += 1
-        arena = self.store.regions.make_arena(self._arena_bytes, is_own=False)
         process = Process(action.instance, self._serial, arena, action.stages, action.cpu_cores, _now_us())
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         process.link = Link(ours, lambda body: self._on_frame(process, body), lambda: self._on_link_end(process))
         self._processes[action.instance] = process
         self._process_by_serial[self._serial] = process
         self._process_by_arena[arena.number] = process
         threads = max(1, int(action.cpu_cores))
         with theirs:
-            self._ensure_zygote().fork(Fork(self._serial, arena.number, arena.size, threads), theirs, arena.fd)
+            zygote.fork(Fork(self._serial, arena.number, arena.size, threads), theirs, arena.fd)
         process.set_timer(self._loop.call_later(self._start_limit_s, self._on_start_limit, process))
 
     def stop(self, action: StopInstance) -> None:
@@ -401,7 +407,8 @@ class LocalRuntime:
 
     def _on_link_end(self, process: Process) -> None:
         """Its socket is closed: the process is about to end, or the user's code has closed what is not its own."""
-        self._kill(process)
+        if process.state != "stopping":
+            self._kill(process)
 
     def _on_start_limit(self, process: Process) -> None:
         if process.state == "starting":
