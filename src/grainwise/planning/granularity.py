@@ -5,7 +5,7 @@ whole body of every fan-out that it touches. A granularity is a partition into l
 groups alone do not guarantee that (edges a→a', b→b', a→b', b→a' with groups {a, a'} and {b, b'}).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from grainwise.domain.errors import InfeasibleError
 from grainwise.domain.extent import common_scope
@@ -80,17 +80,7 @@ def granularities(graph: Graph) -> Iterator[tuple[int, ...]]:
 
 def is_acyclic(graph: Graph, groups: tuple[int, ...]) -> bool:
     """Whether no groups wait for one another."""
-    waits = [_needs(graph, mask) for mask in groups]
-    done = 0
-    left = list(range(len(groups)))
-    while left:
-        ready = [at for at in left if not waits[at] & ~done & ~groups[at]]
-        if not ready:
-            return False
-        for at in ready:
-            done |= groups[at]
-        left = [at for at in left if at not in ready]
-    return True
+    return not _waiting_for_one_another(graph, groups)
 
 
 def check_granularity(graph: Graph, groups: tuple[int, ...]) -> str | None:
@@ -105,14 +95,35 @@ def check_granularity(graph: Graph, groups: tuple[int, ...]) -> str | None:
         used |= mask
     if used != graph.all_mask:
         return f"{', '.join(graph.names(graph.all_mask & ~used))} stand in no group"
-    if not is_acyclic(graph, groups):
-        return "the groups wait for one another"
+    waiting = _waiting_for_one_another(graph, groups)
+    if waiting:
+        return f"{' and '.join('+'.join(graph.names(mask)) for mask in waiting)} wait for one another"
     return None
 
 
 def grain_of(graph: Graph, groups: tuple[int, ...]) -> Grain:
     """A granularity by the names of its stages."""
     return tuple(graph.names(mask) for mask in groups)
+
+
+def _waiting_for_one_another(graph: Graph, groups: tuple[int, ...]) -> tuple[int, ...]:
+    """The groups that neither can start first nor stand behind those that wait; none where there is an order."""
+    left = [(mask, _needs(graph, mask) & ~mask) for mask in groups]
+    is_moving = True
+    while left and is_moving:
+        open_mask = _union(mask for mask, _ in left)
+        needed = _union(needs for _, needs in left)
+        kept = [(mask, needs) for mask, needs in left if needs & open_mask and mask & needed]
+        is_moving = len(kept) < len(left)
+        left = kept
+    return tuple(mask for mask, _ in left)
+
+
+def _union(masks: Iterable[int]) -> int:
+    union = 0
+    for mask in masks:
+        union |= mask
+    return union
 
 
 def _needs(graph: Graph, mask: int) -> int:

@@ -7,9 +7,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from grainwise.domain.errors import ArtifactError
 from grainwise.predictors.latency import RESIDUAL_LEVELS, ColdStartModel, LatencyModel, StageModel
 from grainwise.predictors.workload import Workload
-from grainwise.profiles.artifact import Point, Profile, digest
+from grainwise.profiles.artifact import Point, Profile, StageProfile, digest
 
 REFERENCE_CORES = 1.0
 UNKNOWN_ERROR_FRACTION = 0.5
@@ -45,13 +46,13 @@ def latency_model(profile: Profile) -> LatencyModel:
     """Fit every stage. Stages of one declaration share their points.
 
     Raises:
-        ValueError: a stage has no point with outcome ``ok``.
+        ArtifactError: a stage has no point with outcome ``ok``.
     """
     stages = []
     for index, stage in enumerate(profile.stages):
         points = _points(profile, index)
         if not points:
-            raise ValueError(f"stage {stage.name} of the profile has no usable point; run `grainwise profile` again")
+            raise ArtifactError(_unusable(stage))
         fit = _fit(points)
         errors = _held_out(points)
         stages.append(
@@ -108,6 +109,15 @@ def _points(profile: Profile, index: int) -> list[Point]:
         for point in stage.points
         if point.outcome == "ok" and point.latencies_us
     ]
+
+
+def _unusable(stage: StageProfile) -> str:
+    outcomes = sorted({point.outcome for point in stage.points})
+    found = f"all of them ended with {' or '.join(outcomes)}" if outcomes else "there are none"
+    return (
+        f"Field `stages[{stage.name}].points` of the profile holds no point at which the stage ran ({found}). "
+        "Run `grainwise profile` again once it does."
+    )
 
 
 def _median(point: Point) -> float:

@@ -19,6 +19,11 @@ SCHEMA = 1
 
 _MAX_BYTES = 64 * 1024 * 1024
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises for bytes that are no JSON of the expected type; the last for brackets within brackets."""
+
+Mechanism = Literal["cgroup2", "cgroup1", "signals", "none"]
+
 Outcome = Literal["ok", "does not fit", "out of memory", "failed"]
 """What became of a measurement. All but ``ok`` are results, not failures of the profiler."""
 
@@ -106,7 +111,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     source_digest: str
     device_class: str
     machine: MachineFacts
-    share_mechanism: str
+    share_mechanism: Mechanism
     libraries: dict[str, str]
     date: str
     budget_s: float
@@ -134,7 +139,7 @@ def read(data: bytes) -> Profile:
         )
     try:
         head = msgspec.json.decode(data, type=_Head)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise ArtifactError(f"This is not a profile: {error}. Run `grainwise profile APP` to make one.") from error
     if head.schema != SCHEMA:
         raise ArtifactError(
@@ -143,7 +148,7 @@ def read(data: bytes) -> Profile:
         )
     try:
         profile = msgspec.json.decode(data, type=Profile)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise ArtifactError(f"The profile is malformed: {error}. Run `grainwise profile APP` to measure again.") from error
     _check_values(profile)
     return profile
@@ -197,31 +202,43 @@ def _check_values(profile: Profile) -> None:
     """Refuse values that no measurement can have, before they become a plan."""
     if not profile.stages:
         raise ArtifactError("Field `stages` of the profile is empty. Run `grainwise profile APP` to measure again.")
+    names = [stage.name for stage in profile.stages]
+    for name in names:
+        if names.count(name) > 1:
+            raise ArtifactError(
+                f"Field `stages` of the profile holds {name!r} twice. Run `grainwise profile APP` to measure again."
+            )
+    measured: list[tuple[str, float]] = [("budget_s", profile.budget_s), ("process_mib", profile.process_mib)]
+    for part, record in (("machine", profile.machine), ("cold", profile.cold), ("hop", profile.hop)):
+        measured.extend(_numbers(part, record))
+    measured.extend((f"entry_bytes[{index}]", value) for index, value in enumerate(profile.entry_bytes))
     for stage in profile.stages:
+        measured.extend(_numbers(f"stages[{stage.name}]", stage))
         for index, point in enumerate(stage.points):
             place = f"stages[{stage.name}].points[{index}]"
+            measured.extend(_numbers(place, point))
+            measured.extend((f"{place}.latencies_us", value) for value in point.latencies_us)
             for field, is_right in (
                 ("items", point.items >= 1),
                 ("cpu_cores", point.cpu_cores > 0),
-                ("size_sum", point.size_sum >= 0),
-                ("latencies_us", all(value >= 0 for value in point.latencies_us)),
                 ("latencies_us", bool(point.latencies_us) == (point.outcome == "ok")),
             ):
                 if not is_right:
                     raise ArtifactError(
-                        f"Field `{place}.{field}` of the profile has an impossible value. "
+                        f"Field `{place}.{field}` of the profile has an impossible value: {getattr(point, field)}. "
                         "Run `grainwise profile APP` to measure again."
                     )
-        for field, value in (
-            ("load_us", stage.load_us),
-            ("first_call_us", stage.first_call_us),
-            ("memory_mib", stage.memory_mib),
-            ("items_per_request", stage.items_per_request),
-            ("item_size", stage.item_size),
-            ("output_bytes", stage.output_bytes),
-        ):
-            if value < 0:
-                raise ArtifactError(f"Field `stages[{stage.name}].{field}` of the profile is negative: {value}.")
+    for field, value in measured:
+        if value < 0:
+            raise ArtifactError(
+                f"Field `{field}` of the profile is negative: {value:g}. Run `grainwise profile APP` to measure again."
+            )
+
+
+def _numbers(place: str, record: Struct) -> list[tuple[str, float]]:
+    """The numbers of a record, each with its full name."""
+    values = [(field, getattr(record, field)) for field in record.__struct_fields__]
+    return [(f"{place}.{field}", value) for field, value in values if isinstance(value, int | float)]
 
 
 def _render(value: object, depth: int) -> str:
