@@ -38,3 +38,9 @@ def total(images: Batch[Image]) -> Batch[int]:
 @app.flow
 def flow(image: Image) -> int:
     return total(mask(invert(image)))
+
+
+@app.samples
+def samples() -> list[Image]:
+    """One picture of the size that the benchmark sends."""
+    return [np.random.default_rng(0).integers(0, 256, (448, 448, 3), dtype=np.uint8)]
