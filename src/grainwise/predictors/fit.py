@@ -53,7 +53,7 @@ def latency_model(profile: Profile) -> LatencyModel:
         points = _points(profile, index)
         if not points:
             raise ArtifactError(_unusable(stage))
-        fit = _fit(points)
+        fit = _as_means(_fit(points), points)
         errors = _held_out(points)
         stages.append(
             StageModel(
@@ -153,6 +153,17 @@ def _fit(points: Sequence[Point]) -> _Fit:
         tuple(ordered),
         tuple(factors[each] / one for each in ordered),
     )
+
+
+def _as_means(fit: _Fit, points: Sequence[Point]) -> _Fit:
+    """The same fit, of means instead of medians.
+
+    Medians are what noise of the machine moves least, so they are what is fitted; but load and cost follow from means. Every
+    configuration counts alike.
+    """
+    skew = float(np.mean([float(np.mean(point.latencies_us)) / _median(point) for point in points]))
+    base, per_item, per_size = fit.coefficients
+    return _Fit((base * skew, per_item * skew, per_size * skew), fit.share_cores, fit.share_factors)
 
 
 def _least_squares(points: Sequence[Point]) -> tuple[float, float, float]:
