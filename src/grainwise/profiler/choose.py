@@ -64,13 +64,29 @@ def choose(
         best = max(remaining, key=gain)
         remaining.remove(best)
         record = records[best.stage]
-        expected_s = best.expected_s(record, least_s)
+        pace = _pace(best, record, points[best.stage])
+        expected_s = best.expected_s(record, least_s, pace)
         if spent_s + expected_s <= budget_s:
             chosen.append(best)
             spent_s += expected_s
             place = _place(best.items, best.size_sum(record), best.cpu_cores)
             known[best.stage].append((place, _LEAST_ERROR))
     return chosen
+
+
+def _pace(each: Configuration, record: StageRecord, points: Sequence[Point]) -> float:
+    """How much longer than expected calls take, as far as the nearest measured point says; never less than 1."""
+    here = _place(each.items, each.size_sum(record), each.cpu_cores)
+    nearest = min(
+        (point for point in points if point.count),
+        key=lambda point: _distance(here, _place(point.items, point.size_sum, point.cpu_cores)),
+        default=None,
+    )
+    if nearest is None:
+        return 1.0
+    item = min(record.items, key=lambda item: abs(item.size - nearest.size_sum / nearest.items))
+    expected_us = nearest.items * max(1, item.call_us) / min(1.0, nearest.cpu_cores)
+    return max(1.0, nearest.quantile_us(0.5) / expected_us)
 
 
 def _place(items: int, size_sum: float, cpu_cores: float) -> _Place:

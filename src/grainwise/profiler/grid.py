@@ -28,10 +28,13 @@ class Configuration(Struct, frozen=True):
         """The sizes of the batch added up, if all its items are like the one that it is around."""
         return self.items * record.items[self.item].size
 
-    def expected_s(self, record: StageRecord, least_s: float) -> float:
-        """Seconds that the point will about take: the repeats of a batch that gains nothing over single calls."""
-        once_s = self.items * record.items[self.item].call_us * 1e-6 / min(1.0, self.cpu_cores)
-        return max(least_s, (LEAST_REPEATS + 1) * once_s)
+    def once_us(self, record: StageRecord) -> float:
+        """Microseconds that one call would take if a batch gained nothing over single calls."""
+        return self.items * record.items[self.item].call_us / min(1.0, self.cpu_cores)
+
+    def expected_s(self, record: StageRecord, least_s: float, pace: float = 1.0) -> float:
+        """Seconds that the point will about take when calls take ``pace`` times ``once_us``."""
+        return max(least_s, (LEAST_REPEATS + 1) * pace * self.once_us(record) * 1e-6)
 
     def is_measured(self, record: StageRecord, points: Sequence[Point]) -> bool:
         """Whether there is a point of this batch and share whose sizes are about these."""

@@ -67,9 +67,17 @@ class Instances:
 
 
 async def measure(
-    bench: Bench, instances: Instances, configuration: Configuration, record: StageRecord, least_s: float
-) -> Point:
-    """Measure one configuration: at least ``LEAST_REPEATS`` times, and more until ``least_s`` seconds are over."""
+    bench: Bench,
+    instances: Instances,
+    configuration: Configuration,
+    record: StageRecord,
+    least_s: float,
+    until: float | None = None,
+) -> Point | None:
+    """Measure one configuration: at least ``LEAST_REPEATS`` times, and more until ``least_s`` seconds are over.
+
+    None when the monotonic clock has passed ``until`` before there are so many repeats.
+    """
     center = record.items[configuration.item]
     size_sum = configuration.size_sum(record)
     try:
@@ -86,6 +94,8 @@ async def measure(
         size_sum = sum(span.size_sum for span in done.spans)
         began = time.monotonic()
         while len(durations) < LEAST_REPEATS or time.monotonic() - began < least_s:
+            if until is not None and time.monotonic() > until and len(durations) < LEAST_REPEATS:
+                return None
             durations.append(_duration_us(await _call(bench, instance, configuration, batch)))
     except MeasurementError as error:
         return Point(configuration.items, size_sum, center.size, configuration.cpu_cores, (), error.outcome, error.detail)

@@ -122,7 +122,7 @@ class _Run:
             )
             possible.extend(candidates(index, stage, largest, choices))
         self._check_budget(always)
-        await self._measure(always)
+        await self._measure(always, until=None)
         self._check_points()
         held = self._fit()
         least_error_us = self._spec.slo.latency_ms * 1000 * _NEGLIGIBLE
@@ -133,7 +133,7 @@ class _Run:
             chosen = choose(possible, self._record.stages, self._points, held, least_error_us, self._point_s, round_s)
             if not chosen:
                 return self._found(held, is_complete=True)
-            await self._measure(chosen)
+            await self._measure(chosen, until=self._began + self._budget_s)
             held = self._fit()
 
     def _fit(self) -> list[Held]:
@@ -153,13 +153,15 @@ class _Run:
                 f"give at least {least_s} s"
             )
 
-    async def _measure(self, configurations: Sequence[Configuration]) -> None:
+    async def _measure(self, configurations: Sequence[Configuration], until: float | None) -> None:
         for each in configurations:
             name = self._spec.graph.stages[each.stage].name
             record = self._record.stages[each.stage]
             size = record.items[each.item].size
             self._tell(name, f"{name}: batch of {each.items}, size {size:g} each, on {each.cpu_cores:g} cores")
-            point = await measure(self._bench, self._instances, each, record, self._point_s)
+            point = await measure(self._bench, self._instances, each, record, self._point_s, until)
+            if point is None:
+                break
             self._points[each.stage].append(point)
         instance = self._instances.any_alive()
         if instance:
