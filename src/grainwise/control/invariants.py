@@ -198,24 +198,18 @@ class Monitor:
 
     def _check_capacity(self, actions: Sequence[Action]) -> None:
         charged = [action.instance for action in actions if isinstance(action, StartInstance | LoadStages | Invoke)]
-        is_start = any(isinstance(action, StartInstance) for action in actions)
         for name in dict.fromkeys(self._instances[number].node for number in charged):
             node = self._nodes.get(name)
             if node is None:
                 raise InvariantError(f"4: an instance on {name} is given work, and there is no such node")
             here = [each for each in self._instances.values() if each.node == name]
+            is_start = any(isinstance(action, StartInstance) and action.node == name for action in actions)
             memory = sum(each.memory_mib for each in here)
             if memory > node.memory_mib + EPSILON and is_start:
                 raise InvariantError(f"4: {memory:.1f} MiB are charged on {name}, which has {node.memory_mib:.1f}")
             cores = sum(each.cores for each in here)
             if cores > node.usable_cores + EPSILON and (is_start or not self._is_hard):
                 raise InvariantError(f"4: {cores:.3f} cores are charged on {name}, which has {node.usable_cores:.3f}")
-            if (
-                self._is_hard
-                and cores > node.usable_cores + EPSILON
-                and any(isinstance(each, StartInstance) for each in actions)
-            ):
-                raise InvariantError(f"4: hard shares of {cores:.3f} cores are on {name}, which has {node.usable_cores:.3f}")
 
     @property
     def open_requests(self) -> frozenset[int]:
