@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from grainwise.control.events import ItemFailure, ItemResult
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import GrainwiseError, InputError
-from grainwise.domain.extent import Extent, make_extent
+from grainwise.domain.extent import Extent, keyed_sources, make_extent
 from grainwise.domain.graph import Gathered, Input, Output, Source
 from grainwise.domain.values import SKIPPED, Payload, Ref
 from grainwise.runtimes.execute import SKIPPED_VALUE, Outcome, Resident
@@ -79,14 +79,18 @@ class _Plan:
 class _OutputPlan:
     """One output of an extent: where it comes from, how it is encoded, and whom to name if it cannot be."""
 
-    __slots__ = ("codec", "edge_type", "is_many", "source", "stage")
+    __slots__ = ("codec", "edge_type", "is_keyed", "is_many", "is_sized", "source", "stage")
 
-    def __init__(self, source: Source, codec: Codec, edge_type: int, stage: str, *, is_many: bool) -> None:
+    def __init__(
+        self, source: Source, codec: Codec, edge_type: int, stage: str, *, is_many: bool, is_keyed: bool, is_sized: bool
+    ) -> None:
         self.source = source
         self.codec = codec
         self.edge_type = edge_type
         self.stage = stage
         self.is_many = is_many
+        self.is_keyed = is_keyed
+        self.is_sized = is_sized
 
 
 class Instance:
@@ -288,7 +292,15 @@ class Instance:
     def _handing_on(self, source: Source, producer: str) -> _OutputPlan:
         resident = self._resident
         edge_type = self._types.number(self._types.stored(source))
-        return _OutputPlan(source, resident.codec(source), edge_type, producer, is_many=resident.is_many(source))
+        return _OutputPlan(
+            source,
+            resident.codec(source),
+            edge_type,
+            producer,
+            is_many=resident.is_many(source),
+            is_keyed=source in keyed_sources(self._graph),
+            is_sized=bool(self._graph.sized_consumers(source)),
+        )
 
     def _producer(self, source: Source) -> str:
         """The stage to name when a value cannot be handed on."""
@@ -342,20 +354,17 @@ class Instance:
             return ItemResult((), result)
         deadline = 0.0
         while True:
-            fresh: list[Published] = []
-            stage = ""
+            already = len(values)
+            outputs: list[Payload] = []
             try:
-                outputs: list[Payload] = []
                 for output, value in zip(plan.outputs, result, strict=True):
-                    stage = output.stage
-                    outputs.append(self._payload(output, value, inputs, fresh))
-                values.extend(fresh)
+                    outputs.append(self._payload(output, value, inputs, values))
                 return ItemResult(tuple(outputs))
             except InputError as error:
-                self._withdraw(fresh)
-                return ItemResult((), ItemFailure(stage, "value", str(error)))
+                self._withdraw(values, already)
+                return ItemResult((), ItemFailure(plan.outputs[len(outputs)].stage, "value", str(error)))
             except MemoryFullError:
-                self._withdraw(fresh)
+                self._withdraw(values, already)
                 if deadline == 0.0:
                     deadline = time.monotonic() + _ROOM_WAIT_S
                     self._send(Tight())
@@ -370,21 +379,25 @@ class Instance:
         if output.is_many:
             assert isinstance(value, list)
             return Payload(tuple([self._ref(output, element, inputs, values) for element in value]), "many")
-        key = self._resident.key(output.source, value)
+        key = self._resident.key(output.source, value) if output.is_keyed else None
         return Payload((self._ref(output, value, inputs, values),), "one", key)
 
     def _ref(self, output: _OutputPlan, value: object, inputs: Inputs, values: list[Published]) -> Ref:
         header, buffers = output.codec.encode(value)
-        sizes = self._resident.measure(output.source, value)
+        sizes = self._resident.measure(output.source, value) if output.is_sized else ()
         parts, holds, nbytes = self._memory.publish(buffers, inputs)
         handle = self._next_handle
         self._next_handle = handle + 1
-        values.append(Published(handle, nbytes or len(header), output.edge_type, holds, pack_value(header, parts)))
-        return Ref(handle, nbytes or len(header), sizes)
+        if not nbytes:
+            nbytes = len(header)
+        values.append(Published(handle, nbytes, output.edge_type, holds, pack_value(header, parts)))
+        return Ref(handle, nbytes, sizes)
 
-    def _withdraw(self, values: list[Published]) -> None:
-        for published in values:
+    def _withdraw(self, values: list[Published], begin: int = 0) -> None:
+        """Take back the values from ``begin`` on."""
+        for published in values[begin:]:
             self._memory.withdraw(published.holds)
+        del values[begin:]
 
 
 def memory_mib() -> float:

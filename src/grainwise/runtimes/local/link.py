@@ -32,7 +32,7 @@ class Link:
         self._frames = Frames()
         self._waiting: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._is_open = True
-        self._loop.add_reader(self._fd, self._on_readable)
+        self._loop.add_reader(self._fd, self._read)
 
     def send(self, message: Struct, fds: Sequence[int] = ()) -> None:
         """Send a message, with files; a link whose other side has gone takes it and forgets it."""
@@ -73,9 +73,6 @@ class Link:
                 return
             self._waiting.popleft()
         self._loop.remove_writer(self._fd)
-
-    def _on_readable(self) -> None:
-        self._read()
 
     def _read(self) -> bool:
         """Take in once what has arrived; whether there may be more."""

@@ -65,6 +65,7 @@ class InstanceMemory:
         self._blocks = Blocks(arena.size, STATUS_BYTES)
         self._block_by_offset: dict[int, _Block] = {}
         self._arenas: dict[int, Arena] = {arena.number: arena}
+        self._readable: dict[int, memoryview] = {arena.number: arena.view.toreadonly()}
         self._own_begin = _address(arena.view)
         self._begin_by_arena: dict[int, int] = {}
         self._status = arena.view[:8].cast("q")
@@ -88,11 +89,13 @@ class InstanceMemory:
     def map(self, number: int, fd: int, size: int) -> None:
         """Map the arena of another process for reading."""
         arena = self._arenas[number] = Arena(number, fd, size, is_writable=False)
+        self._readable[number] = arena.view
         self._begin_by_arena[number] = _address(arena.view)
 
     def unmap(self, number: int) -> None:
         """Give up the arena of another process."""
         self._begin_by_arena.pop(number, None)
+        self._readable.pop(number, None)
         arena = self._arenas.pop(number, None)
         if arena is not None:
             arena.close()
@@ -132,8 +135,7 @@ class InstanceMemory:
 
     def open(self, part: Part, inputs: Inputs) -> memoryview:
         """The bytes of an input, read-only."""
-        root: NDArray[Any] = np.ndarray((part.length,), np.uint8, buffer=self._arenas[part.arena].view, offset=part.offset)
-        root.flags.writeable = False
+        root: NDArray[Any] = np.ndarray((part.length,), np.uint8, buffer=self._readable[part.arena], offset=part.offset)
         inputs.add(part, root)
         return root.data
 

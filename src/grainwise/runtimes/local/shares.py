@@ -143,13 +143,11 @@ class CgroupShares:
 
     @classmethod
     def _try(cls, parent: Path, *, version: Literal[1, 2]) -> "CgroupShares | None":
-        root = parent / f"{_PREFIX}{os.getpid()}"
         try:
             _remove_stale(parent)
-            _remove_group(root)
             if version == 2 and "cpu" not in (parent / "cgroup.subtree_control").read_text().split():
                 (parent / "cgroup.subtree_control").write_text("+cpu")
-            root.mkdir()
+            root = _make_root(parent)
         except OSError:
             return None
         shares = cls(root, version=version)
@@ -365,10 +363,20 @@ def _own_group(controller: str) -> str | None:
     return None
 
 
+def _make_root(parent: Path) -> Path:
+    """A directory of this process; it has one for each of its runtimes."""
+    for number in range(1_000):
+        root = parent / f"{_PREFIX}{os.getpid()}-{number}"
+        with suppress(FileExistsError):
+            root.mkdir()
+            return root
+    raise OSError(f"process {os.getpid()} has a thousand groups in {parent}")
+
+
 def _remove_stale(parent: Path) -> None:
     """Remove what servers that were killed have left; a group that still holds a process stays."""
     for directory in parent.glob(f"{_PREFIX}*"):
-        pid = directory.name.removeprefix(_PREFIX)
+        pid = directory.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdigit() and not Path("/proc", pid).exists():
             with suppress(OSError):
                 _remove_group(directory)

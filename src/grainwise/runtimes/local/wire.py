@@ -276,6 +276,8 @@ class Frames:
 
     def feed(self, data: bytes) -> list[memoryview]:
         """The frames that ``data`` completes."""
+        if not self._rest and len(data) == LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little"):
+            return [memoryview(data)[LENGTH_BYTES:]]
         if self._rest:
             data = self._rest + data
         view = memoryview(data)
