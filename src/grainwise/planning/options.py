@@ -9,6 +9,7 @@ from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.problem import Problem
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
 from grainwise.predictors.groups import GroupFacts
+from grainwise.predictors.samples import factor_moments
 from grainwise.predictors.station import Station, concurrency, make_station, usable_cores
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -17,16 +18,19 @@ SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 MAX_UTILISATION = 0.95
 """Configurations above this load are only looked at where a group has no other, plans above it where nothing else is left."""
 
-_LOW_UTILISATION = 0.3
-
 _EPSILON = 1e-9
 
 
 class Choice(Struct, frozen=True):
-    """One configuration of one function: time at the problem's quantile in microseconds, cost in USD per hour."""
+    """One configuration of one function: times in microseconds, cost in USD per hour.
+
+    ``time_us`` is the mean wait and a run at the problem's quantile: what the search adds up. ``tail_us`` is a mean run after a
+    wait that only the requests beyond the SLO's target exceed: a configuration that is no faster may still be late more seldom.
+    """
 
     function: FunctionPlan
     time_us: float
+    tail_us: float
     cost: float
     demand_cores: float
     hard_cores: float
@@ -64,13 +68,14 @@ def batches(problem: Problem, facts: GroupFacts) -> tuple[int, ...]:
 def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
     """The configurations of a group that no other beats in time, cost and resources at once; cheapest first.
 
-    There are none where an instance fits no node or a value at the group's border is too long for the platform. Instances
-    beyond a load of 0.3 each are only tried while they still spread a fan-out.
+    There are none where an instance fits no node or a value at the group's border is too long for the platform. Further
+    instances are tried while they spread a fan-out or while a wait for one is likely enough to decide the SLO.
     """
     if facts.largest_bytes > problem.capabilities.payload_limit_bytes:
         return ()
     memory = facts.memory_mib
     room = sum(math.floor(node.memory_mib / memory) if memory > 0 else 1 << 10 for node in problem.nodes)
+    rarely = (1 - problem.app.slo.target) / 10
     all_found: list[Choice] = []
     for share in shares(problem):
         most = concurrency(problem.nodes, problem.capabilities, share, 1 << 10)
@@ -87,7 +92,7 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
                     rate_per_s=problem.workload.rate_per_s,
                 )
                 all_found.append(_choice(problem, facts, share, batch, instances, min(most, room), station))
-                if station.utilisation < _LOW_UTILISATION and instances >= facts.items:
+                if instances >= facts.items and station.wait.probability < rarely:
                     break
     steady = [choice for choice in all_found if choice.utilisation <= MAX_UTILISATION]
     return _undominated(steady or all_found)
@@ -107,11 +112,12 @@ def _choice(
         memory_mib=round(facts.memory_mib, 3),
     )
     level = problem.quantile
-    stage_us = sum(
-        time * problem.model.stages[index].quantile_factor(level)
-        for index, time in zip(facts.extent.stages, station.stage_us, strict=True)
-    )
+    stage_us = 0.0
+    for index, time in zip(facts.extent.stages, station.stage_us, strict=True):
+        model = problem.model.stages[index]
+        stage_us += time * model.quantile_factor(level) / factor_moments(model.residual_quantiles)[0]
     time_us = station.wait.mean_us + station.rounds * (station.hop_us + stage_us)
+    tail_us = station.wait.quantile_us(problem.app.slo.target) + station.rounds * station.occupancy_us
     if problem.objective == "provisioned":
         cost = provisioned_usd_per_hour(
             problem.prices, instances=instances, cpu_cores=share, memory_mib=facts.memory_mib, gpu=0.0
@@ -126,17 +132,29 @@ def _choice(
             gpu=0.0,
         )
     hard = share * instances if problem.capabilities.is_share_hard else 0.0
-    return Choice(function, time_us, cost, station.least_cores, hard, facts.memory_mib * instances, station.utilisation)
+    memory_mib = facts.memory_mib * instances
+    return Choice(function, time_us, tail_us, cost, station.least_cores, hard, memory_mib, station.utilisation)
 
 
 def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
     ordered = sorted(
-        found, key=lambda each: (each.cost, each.time_us, each.demand_cores, each.memory_mib, each.function.instances)
+        found,
+        key=lambda each: (
+            each.cost,
+            each.time_us,
+            each.tail_us,
+            each.demand_cores,
+            each.memory_mib,
+            each.hard_cores,
+            each.function.instances,
+            each.function.max_batch,
+        ),
     )
     kept: list[Choice] = []
     for choice in ordered:
         is_beaten = any(
             other.time_us <= choice.time_us
+            and other.tail_us <= choice.tail_us
             and other.demand_cores <= choice.demand_cores
             and other.memory_mib <= choice.memory_mib
             and other.hard_cores <= choice.hard_cores
