@@ -1,14 +1,16 @@
-"""The smallest runtime: instances are objects of this process, values stay Python objects, nothing is enforced.
+"""The smallest runtime: instances are objects of this process, values lie encoded in a dictionary, no share is enforced.
 
-It passes the same conformance suite as the real ones and serves tests, notebooks and the first look at an app. An instance
+It passes the same conformance suite as the real ones and serves tests, notebooks and the first look at an app. Values go
+through the codec as they do between processes, so a stage never sees an object that another one still holds. An instance
 does one invocation at a time; the event loop is blocked while a stage runs.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from msgspec import Struct
 
 from grainwise.control.actions import CancelInvocation, Invoke, KillInstance, LoadStages, StartInstance, StopInstance
 from grainwise.control.events import (
@@ -31,6 +33,7 @@ from grainwise.domain.time import Instant
 from grainwise.domain.values import SKIPPED, Payload, Ref, ValueType
 from grainwise.runtimes.columns import SKIPPED_VALUE
 from grainwise.runtimes.execute import Resident
+from grainwise.runtimes.local.edges import EdgeTypes
 from grainwise.runtimes.payloads import ArenaFullError, Stored
 from grainwise.sdk.app import App
 from grainwise.sdk.codec import Codec
@@ -45,6 +48,15 @@ CAPABILITIES = Capabilities(
 )
 HOP = HopModel(fixed_us=5.0, us_per_mib=0.0, cpu_fixed_us=5.0, cpu_us_per_mib=0.0, process_mib=0.0)
 """An assumption, not a measurement: a hop here is a call on the event loop."""
+
+
+class Held(Struct, frozen=True):
+    """A stored value in its encoded form, with the codec of whoever stored it."""
+
+    header: bytes
+    buffers: tuple[bytes | memoryview, ...]
+    nbytes: int
+    codec: Codec
 
 
 class MemoryReservation:
@@ -70,22 +82,21 @@ class MemoryReservation:
         if count * kind.itemsize != nbytes or offset + nbytes > len(self._bytes):
             raise InputError(f"{nbytes} bytes are no {dtype} array of shape {list(shape)}")
         array = np.frombuffer(self._bytes, kind, count, offset).reshape(tuple(shape))
-        array.flags.writeable = False
-        return self._store.hold(array, nbytes)
+        return self._store.put(array, ValueType("tensor", "numpy.ndarray", kind.name))
 
     def raw(self, offset: int, nbytes: int) -> Stored:
         """Publish a part as bytes."""
-        return self._store.hold(bytes(self._bytes[offset : offset + nbytes]), nbytes)
+        return self._store.put(bytes(self._bytes[offset : offset + nbytes]), ValueType("bytes", "bytes"))
 
     def close(self) -> None:
-        """Nothing to give up: the values keep the region alive."""
+        """Nothing to give up: what was published is a copy."""
 
 
 class MemoryStore:
     """Values behind handles in a dictionary, up to ``limit_bytes``."""
 
     def __init__(self, limit_bytes: int = 1 << 30) -> None:
-        self._values: dict[int, tuple[object, int]] = {}
+        self._held: dict[int, Held] = {}
         self._next = 1
         self._limit = limit_bytes
         self._codecs: dict[ValueType, Codec] = {}
@@ -107,22 +118,29 @@ class MemoryStore:
             InputError: the value does not fit the type.
             ArenaFullError: the limit would be passed.
         """
+        codec = self.codec(value_type)
+        return self.hold(value, codec, codec)
+
+    def codec(self, value_type: ValueType) -> Codec:
+        """The codec of a type as the store reads it, without the classes of the app."""
         codec = self._codecs.get(value_type)
         if codec is None:
             codec = self._codecs[value_type] = Codec(value_type)
-        header, buffers = codec.encode(value)
-        return self.hold(value, len(header) + sum(len(buffer) for buffer in buffers))
+        return codec
 
-    def hold(self, value: object, nbytes: int) -> Stored:
-        """Store a value whose type is known to fit.
+    def hold(self, value: object, writer: Codec, reader: Codec) -> Stored:
+        """Store a value as ``writer`` encodes it; ``get`` reads it with ``reader``.
 
         Raises:
+            InputError: the value does not fit the type.
             ArenaFullError: the limit would be passed.
         """
+        header, buffers = writer.encode(value)
+        nbytes = len(header) + sum(buffer.nbytes for buffer in buffers)
         self._check(nbytes)
         handle = self._next
         self._next += 1
-        self._values[handle] = (value, nbytes)
+        self._held[handle] = Held(header, tuple(bytes(buffer) for buffer in buffers), nbytes, reader)
         self.live_bytes += nbytes
         return Stored(handle, nbytes)
 
@@ -131,14 +149,27 @@ class MemoryStore:
             raise ArenaFullError(f"{nbytes} bytes do not fit: {self.live_bytes} of {self._limit} are in use; retry later")
 
     def get(self, handle: int) -> object:
-        """The value behind a handle."""
-        return self._values[handle][0]
+        """The value behind a handle; arrays are read-only, records are dictionaries of their fields."""
+        held = self._held[handle]
+        return held.codec.decode(held.header, held.buffers)
+
+    def read(self, handle: int, codec: Codec) -> object:
+        """The value behind a handle, as ``codec`` rebuilds it."""
+        held = self._held[handle]
+        return codec.decode(held.header, held.buffers)
 
     def release(self, handles: tuple[int, ...]) -> None:
         """Forget these handles."""
         for handle in handles:
-            _, nbytes = self._values.pop(handle)
-            self.live_bytes -= nbytes
+            self.live_bytes -= self._held.pop(handle).nbytes
+
+
+class Work(Struct, frozen=True):
+    """An extent with the codecs of its inputs and, per output, who made it."""
+
+    extent: Extent
+    codecs: tuple[Codec, ...]
+    producers: tuple[str, ...]
 
 
 class InMemoryRuntime:
@@ -151,22 +182,29 @@ class InMemoryRuntime:
         self._spec = spec
         self._store = store
         self._post = post
+        self._types = EdgeTypes(spec)
+        self._starting: set[int] = set()
         self._residents: dict[int, Resident] = {}
-        self._extents: dict[int, Extent] = {}
+        self._work: dict[int, Work] = {}
         self._keyed = frozenset(keyed_sources(spec.graph))
+        self._waiting: dict[int, int] = {}
         self._cancelled: set[int] = set()
 
-    def _later(self, call: object, *args: object) -> None:
-        asyncio.get_running_loop().call_soon(call, *args)  # type: ignore[arg-type]
+    def _later(self, call: Callable[..., None], *args: object) -> None:
+        asyncio.get_running_loop().call_soon(call, *args)
 
     def start(self, action: StartInstance) -> None:
         """Construct the stages on the next turn of the loop."""
+        self._starting.add(action.instance)
         self._later(self._start, action)
 
     def _start(self, action: StartInstance) -> None:
-        resident = Resident(self._app, self._spec, _clock_us)
+        if action.instance not in self._starting:
+            return
+        self._starting.discard(action.instance)
         began = _clock_us()
         try:
+            resident = Resident(self._app, self._spec, _clock_us)
             resident.load(action.stages)
         except GrainwiseError as error:
             self._post(InstanceFailed(action.instance, "starting", str(error)))
@@ -176,13 +214,19 @@ class InMemoryRuntime:
 
     def stop(self, action: StopInstance) -> None:
         """Forget an instance."""
-        self._residents.pop(action.instance, None)
-        self._later(self._post, InstanceStopped(action.instance))
+        self._end(action.instance)
 
     def kill(self, action: KillInstance) -> None:
         """Forget an instance; what it was told to run is dropped."""
-        self._residents.pop(action.instance, None)
-        self._later(self._post, InstanceStopped(action.instance))
+        for invocation in [number for number, instance in self._waiting.items() if instance == action.instance]:
+            del self._waiting[invocation]
+        self._end(action.instance)
+
+    def _end(self, instance: int) -> None:
+        if instance in self._starting or instance in self._residents:
+            self._starting.discard(instance)
+            self._residents.pop(instance, None)
+            self._later(self._post, InstanceStopped(instance))
 
     def load(self, action: LoadStages) -> None:
         """Construct further stages on the next turn of the loop."""
@@ -190,72 +234,106 @@ class InMemoryRuntime:
 
     def _load(self, action: LoadStages) -> None:
         resident = self._residents.get(action.instance)
-        if resident is None:
-            return
         began = _clock_us()
         error = ""
-        try:
-            resident.load(action.stages)
-        except GrainwiseError as failure:
-            error = str(failure)
+        if resident is None:
+            error = f"instance {action.instance} is not ready"
+        else:
+            try:
+                resident.load(action.stages)
+            except GrainwiseError as failure:
+                error = str(failure)
         self._post(StagesLoaded(action.instance, action.stages, _clock_us() - began, 0.0, error))
 
     def invoke(self, action: Invoke) -> None:
         """Run an extent on the next turn of the loop."""
+        self._waiting[action.invocation] = action.instance
         self._later(self._invoke, action)
 
     def cancel(self, action: CancelInvocation) -> None:
         """Drop an invocation that has not begun."""
-        self._cancelled.add(action.invocation)
+        if action.invocation in self._waiting:
+            self._cancelled.add(action.invocation)
 
     def _invoke(self, action: Invoke) -> None:
+        is_cancelled = action.invocation in self._cancelled
+        self._cancelled.discard(action.invocation)
+        if self._waiting.pop(action.invocation, None) is None:
+            return
+        if is_cancelled:
+            self._post(InvocationFailed(action.invocation, action.instance, "cancelled", "it had not begun"))
+            return
         resident = self._residents.get(action.instance)
         if resident is None:
+            why = f"instance {action.instance} is not ready"
+            self._post(InvocationFailed(action.invocation, action.instance, "refused", why))
             return
-        if action.invocation in self._cancelled:
-            self._cancelled.discard(action.invocation)
-            self._post(InvocationFailed(action.invocation, action.instance, "cancelled"))
-            return
-        extent = self._extents.get(action.extent)
-        if extent is None:
-            extent = self._extents[action.extent] = make_extent(self._spec.graph, action.extent)
-        began = _clock_us()
-        outcome = resident.run(extent, [[self._value(payload) for payload in inputs] for inputs in action.inputs])
-        results = tuple(self._result(resident, extent, result) for result in outcome.results)
-        self._cancelled.discard(action.invocation)
-        self._post(InvocationDone(action.invocation, action.instance, results, _clock_us() - began, outcome.spans))
+        self._post(self._perform(resident, action))
 
-    def _value(self, payload: Payload) -> object:
+    def _perform(self, resident: Resident, action: Invoke) -> InvocationDone | InvocationFailed:
+        began = _clock_us()
+        stored: list[int] = []
+        try:
+            work = self._work_of(resident, action.extent)
+            rows = [
+                [self._value(codec, payload) for codec, payload in zip(work.codecs, inputs, strict=True)]
+                for inputs in action.inputs
+            ]
+            outcome = resident.run(work.extent, rows)
+            results = tuple(self._result(resident, work, result, stored) for result in outcome.results)
+        except ArenaFullError as error:
+            self._store.release(tuple(stored))
+            return InvocationFailed(action.invocation, action.instance, "backpressure", str(error))
+        except GrainwiseError as error:
+            self._store.release(tuple(stored))
+            return InvocationFailed(action.invocation, action.instance, "refused", str(error))
+        return InvocationDone(action.invocation, action.instance, results, _clock_us() - began, outcome.spans)
+
+    def _work_of(self, resident: Resident, mask: int) -> Work:
+        work = self._work.get(mask)
+        if work is None:
+            graph = self._spec.graph
+            extent = make_extent(graph, mask)
+            codecs = tuple(resident.codec(source) for source in extent.inputs)
+            producers = tuple(graph.stages[graph.producers(source)[0]].name for source in extent.outputs)
+            work = self._work[mask] = Work(extent, codecs, producers)
+        return work
+
+    def _value(self, codec: Codec, payload: Payload) -> object:
         if payload.shape == "skipped":
             return SKIPPED_VALUE
         if payload.shape == "many":
-            return [self._store.get(ref.handle) for ref in payload.refs]
-        return self._store.get(payload.refs[0].handle)
+            return [self._store.read(ref.handle, codec) for ref in payload.refs]
+        return self._store.read(payload.refs[0].handle, codec)
 
-    def _result(self, resident: Resident, extent: Extent, result: tuple[object, ...] | ItemFailure) -> ItemResult:
+    def _result(
+        self, resident: Resident, work: Work, result: tuple[object, ...] | ItemFailure, stored: list[int]
+    ) -> ItemResult:
         if isinstance(result, ItemFailure):
             return ItemResult((), result)
-        stored: list[int] = []
-        try:
-            outputs = tuple(
-                self._payload(resident, source, value, stored) for source, value in zip(extent.outputs, result, strict=True)
-            )
-        except GrainwiseError as error:
-            self._store.release(tuple(stored))
-            names = self._spec.graph.names(extent.mask)
-            return ItemResult((), ItemFailure(names[-1], "value", str(error)))
-        return ItemResult(outputs)
+        fresh: list[int] = []
+        outputs: list[Payload] = []
+        for source, producer, value in zip(work.extent.outputs, work.producers, result, strict=True):
+            try:
+                outputs.append(self._payload(resident, source, value, fresh))
+            except InputError as error:
+                self._store.release(tuple(fresh))
+                return ItemResult((), ItemFailure(producer, "value", str(error)))
+            except ArenaFullError:
+                self._store.release(tuple(fresh))
+                raise
+        stored.extend(fresh)
+        return ItemResult(tuple(outputs))
 
     def _payload(self, resident: Resident, source: Source, value: object, stored: list[int]) -> Payload:
         if value is SKIPPED_VALUE:
             return SKIPPED
         key = resident.key(source, value) if source in self._keyed else None
         is_many = resident.is_many(source)
-        codec = resident.codec(source)
+        writer, reader = resident.codec(source), self._store.codec(self._types.stored(source))
         refs: list[Ref] = []
         for element in value if is_many else (value,):  # type: ignore[attr-defined]
-            header, buffers = codec.encode(element)
-            held = self._store.hold(element, len(header) + sum(len(buffer) for buffer in buffers))
+            held = self._store.hold(element, writer, reader)
             stored.append(held.handle)
             refs.append(Ref(held.handle, held.nbytes, resident.measure(source, element)))
         return Payload(tuple(refs), "many" if is_many else "one", key)

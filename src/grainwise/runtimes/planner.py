@@ -14,6 +14,7 @@ import msgspec
 from grainwise.control.actions import ComputePlan
 from grainwise.control.events import PlanFailed, PlanReady
 from grainwise.control.performers import Post
+from grainwise.domain.errors import GrainwiseError
 from grainwise.planning.problem import PlanTable, Problem
 
 Compute = Callable[[Problem], PlanTable]
@@ -98,6 +99,11 @@ class InlinePlanner:
         self._post = post
 
     def compute(self, action: ComputePlan) -> None:
-        """Compute now and post the answer."""
+        """Compute now and post the answer, or why there is none."""
         problem = action.problem
-        self._post(PlanReady(problem.app.name, self._compute(problem)))
+        try:
+            table = self._compute(problem)
+        except GrainwiseError as error:
+            self._post(PlanFailed(problem.app.name, problem.number, str(error)))
+            return
+        self._post(PlanReady(problem.app.name, table))
