@@ -25,13 +25,14 @@ took=$$(( $$(date +%s) - started )); verdict=within; if (( took > $(2) )); then 
 echo "== $(1): took $$took s, $$verdict its budget of $(2) s, exit $$status"; exit $$status
 endef
 
-.PHONY: help install check test demo docs bench soak smoke lock clean
+.PHONY: help install check test demo readme docs bench soak smoke lock clean
 
 help:
 	@echo "make install  create $(VENV) with everything below (again only when pyproject.toml or constraints.txt change)"
 	@echo "make check    format, lint, types, layers                            3 min"
 	@echo "make test     the test suite with coverage                          12 min"
 	@echo "make demo     profile, plan, serve, load and re-granulate OCR        4 min"
+	@echo "make readme   run the demo and put what it prints into the README"
 	@echo "make docs     build the documentation into site/, strictly           2 min"
 	@echo "make smoke    every example is declared rightly, every command runs  2 min"
 	@echo "make bench    the benchmarks, as ratios in one run                  20 min"
@@ -59,6 +60,9 @@ test: $(READY)
 
 demo: $(READY)
 	$(call lane,demo,240,$(BIN)/grainwise demo $(DEMO_ARGS))
+
+readme: $(READY)
+	@mkdir -p build && $(BIN)/grainwise demo $(DEMO_ARGS) | tee build/demo.txt && $(BIN)/python tools/readme.py build/demo.txt
 
 docs: $(READY)
 	$(call lane,docs,120,$(BIN)/mkdocs build --strict --quiet)

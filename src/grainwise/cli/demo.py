@@ -13,6 +13,7 @@ from types import ModuleType
 
 import msgspec
 from msgspec import Struct
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,12 +23,13 @@ from grainwise.cli.commands import PlanOutput, ServeAnnouncement, plan_output, p
 from grainwise.cli.load_command import outputs_equal
 from grainwise.cli.load_generator import Call, LoadReport, Sample, run_load, summarise
 from grainwise.cli.profiles import profile_path, read_profile
-from grainwise.cli.render import console
+from grainwise.cli.render import console, short_grain, stage_letters
 from grainwise.control.actions import Reject, Respond
 from grainwise.control.events import RequestArrived
 from grainwise.control.log import Entry
 from grainwise.control.replay import replay
 from grainwise.domain.errors import ConfigurationError, GrainwiseError
+from grainwise.domain.plan import Grain
 from grainwise.domain.time import SECOND
 from grainwise.runtimes.log_writer import read_log
 from grainwise.workloads.arrivals import Phase, arrivals
@@ -81,6 +83,7 @@ class DemoResult(Struct, frozen=True):
     """What the demo came to. ``problems`` is empty when it passed."""
 
     device_class: str
+    stages: tuple[str, ...]
     light: PlanOutput
     heavy: PlanOutput
     load: LoadReport
@@ -165,6 +168,7 @@ async def _drive(app: Path, light: PlanOutput, heavy: PlanOutput, phase_s: float
         problems.append("the commanded re-granulation was not seen")
     return DemoResult(
         at.device_class,
+        tuple(read_spec(app).graph.index_by_name),
         light,
         heavy,
         summarise(samples, slo.latency_ms, sum(seconds for _, seconds in phases)),
@@ -342,15 +346,28 @@ def _rows(samples: Sequence[Sample], looks: Sequence[Look], slo_ms: float) -> li
     return rows
 
 
+def parse(grain: str) -> Grain:
+    """A rendered granularity as groups again."""
+    return tuple(tuple(group.split("+")) for group in grain.split(" | "))
+
+
 def _show(result: DemoResult, shown: Console) -> None:
-    table = Table(title=f"timeline (measured on {result.device_class})", title_justify="left")
+    letters = stage_letters(result.stages)
+    table = Table(
+        title=f"timeline (measured on {result.device_class}; prices nominal)",
+        caption=", ".join(f"{letter} {name}" for name, letter in letters.items()),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for name in ("s", "offered/s", "granularity", "inst.", "p50 ms", "p95 ms", "attain", "billed $/h", "prov. $/h"):
         table.add_column(name, justify="left" if name == "granularity" else "right", overflow="fold")
     for row in result.rows:
         table.add_row(
             f"{row.from_s:.0f}-{row.to_s:.0f}",
             f"{row.offered_per_s:.1f}",
-            row.grain,
+            " → ".join(short_grain(parse(grain), letters) for grain in row.grain.split(" → ")),
             str(row.instances),
             f"{row.p50_ms:.0f}",
             f"{row.p95_ms:.0f}",
@@ -361,7 +378,7 @@ def _show(result: DemoResult, shown: Console) -> None:
     shown.print(table)
     for change in result.changes:
         who = "on command" if "on command" in change.why else "by the planner"
-        shown.print(f"{change.at_s:5.1f} s  re-granulated {who} to {change.grain}: {change.why}")
+        shown.print(f"{change.at_s:5.1f} s  re-granulated {who} to {short_grain(parse(change.grain), letters)}: {change.why}")
     shown.print("\nread from a picture:")
     for line in result.text:
         shown.print(f"  {line}", highlight=False)
