@@ -9,6 +9,7 @@ line of JSON.
 import argparse
 import base64
 import json
+import math
 import selectors
 import socket
 import sys
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-SHAPE = (448, 448, 3)
+SIDE = 448
 IMAGES = 8
 
 
@@ -29,11 +30,12 @@ class Call:
     expected: int
 
 
-def calls(kind: str, path: str) -> list[Call]:
+def calls(kind: str, path: str, side: int) -> list[Call]:
     """The requests: ``raw`` sends the pixels, ``oip`` a binary tensor of the Open Inference Protocol, ``base64`` JSON."""
     found = []
+    shape = (side, side, 3)
     for seed in range(IMAGES):
-        image = np.random.default_rng(seed).integers(0, 256, SHAPE, dtype=np.uint8)
+        image = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
         expected = int(((255 - image) ^ 0x55).reshape(-1)[::16].sum(dtype=np.int64))
         data = image.tobytes()
         media = "application/json" if kind == "base64" else "application/octet-stream"
@@ -43,7 +45,7 @@ def calls(kind: str, path: str) -> list[Call]:
                     "inputs": [
                         {
                             "name": "image",
-                            "shape": list(SHAPE),
+                            "shape": list(shape),
                             "datatype": "UINT8",
                             "parameters": {"binary_data_size": len(data)},
                         }
@@ -57,12 +59,9 @@ def calls(kind: str, path: str) -> list[Call]:
             body = json.dumps({"image": base64.b64encode(data).decode()}).encode()
             extra = ""
         else:
-            extra = f"Grainwise-Dtype: uint8\r\nGrainwise-Shape: {','.join(map(str, SHAPE))}\r\n"
+            extra = f"Grainwise-Dtype: uint8\r\nGrainwise-Shape: {','.join(map(str, shape))}\r\n"
             body = data
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {media}\r\n{extra}"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {media}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
         found.append(Call(head.encode() + body, expected))
     return found
 
@@ -104,9 +103,11 @@ class Tally:
         self.wrong: list[str] = []
 
 
-def drive(port: int, kind: str, path: str, clients: int, seconds: float, warm_up_s: float) -> dict[str, object]:
-    """Run; figures of the time after ``warm_up_s``."""
-    made = calls(kind, path)
+def drive(
+    port: int, kind: str, path: str, clients: int, seconds: float, warm_up_s: float, requests: int, side: int
+) -> dict[str, object]:
+    """Run for ``seconds`` after ``warm_up_s``, or until ``requests`` are answered where that is not 0."""
+    made = calls(kind, path, side)
     select = selectors.DefaultSelector()
     scratch = bytearray(1 << 16)
     connections = []
@@ -119,7 +120,7 @@ def drive(port: int, kind: str, path: str, clients: int, seconds: float, warm_up
         select.register(sock, selectors.EVENT_WRITE, connection)
     tally = Tally()
     start = time.perf_counter() + warm_up_s
-    end = start + seconds
+    end = math.inf if requests else start + seconds
     now = time.perf_counter()
     cpu_at_start = time.process_time()
     is_warm = False
@@ -133,6 +134,9 @@ def drive(port: int, kind: str, path: str, clients: int, seconds: float, warm_up
                 now = time.perf_counter()
                 tally.latencies.append(now - connection.began)
                 served += 1
+                if served == requests:
+                    end = 0.0
+                    break
                 connection.turn += 1
                 connection.call = made[connection.turn % IMAGES]
                 connection.sent, connection.head_end, connection.want, connection.began = 0, -1, -1, now
@@ -230,5 +234,8 @@ if __name__ == "__main__":
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--warm-up", type=float, default=0.5)
+    parser.add_argument("--requests", type=int, default=0, help="end after so many answers instead of after --seconds")
+    parser.add_argument("--side", type=int, default=SIDE, help="images of SIDE x SIDE x 3 bytes")
     given = parser.parse_args()
-    json.dump(drive(given.port, given.kind, given.path, given.clients, given.seconds, given.warm_up), sys.stdout)
+    figures = drive(given.port, given.kind, given.path, given.clients, given.seconds, given.warm_up, given.requests, given.side)
+    json.dump(figures, sys.stdout)

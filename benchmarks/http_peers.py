@@ -13,11 +13,27 @@ from benchmarks.peers.contenders import APP, Contender, PeerUnavailableError, Ru
 
 MANY = 16
 PROFILE_BUDGET_S = 8
+NOT_RUN = (
+    "Ray Serve: its controller, agents and object store keep a tenth of a core busy while others have their turn",
+    "LitServe (split): it composes servers over HTTP only",
+)
 
 
-def _profile(folder: Path) -> Path:
+def profile_of(app: Path, folder: Path) -> Path:
+    """A short profile of an app file in ``folder``."""
     path = folder / "profile.json"
-    command = [sys.executable, "-m", "grainwise", "profile", str(APP), "--budget", str(PROFILE_BUDGET_S), "--out", str(path), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "grainwise",
+        "profile",
+        str(app),
+        "--budget",
+        str(PROFILE_BUDGET_S),
+        "--out",
+        str(path),
+        "--json",
+    ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return path
 
@@ -45,12 +61,12 @@ class Row(msgspec.Struct):
 def measure(is_quick: bool, only: tuple[str, ...] = ()) -> Result:
     """Run the comparison: in each round every server gets one turn with one client and one with many, order rotated."""
     rounds, seconds = (2, 1.0) if is_quick else (7, 2.0)
-    skipped: list[str] = []
+    skipped = list(NOT_RUN)
     foreign = ForeignLoad()
     foreign.rounds.clear()
     with tempfile.TemporaryDirectory(prefix="grainwise-bench-") as name:
         folder = Path(name)
-        chosen = [each for each in contenders(_profile(folder)) if not only or any(part in each.name for part in only)]
+        chosen = [each for each in contenders(profile_of(APP, folder)) if not only or any(part in each.name for part in only)]
         servers: list[tuple[Row, Running]] = []
         try:
             for number, contender in enumerate(chosen):
@@ -88,12 +104,19 @@ def _turn(row: Row, server: Running, seconds: float) -> None:
         row.void = f"it stopped answering, the row is void: {error}"
 
 
-def _result(
-    rows: list[Row], rounds: int, seconds: float, is_quick: bool, foreign: ForeignLoad, skipped: list[str]
-) -> Result:
+def _result(rows: list[Row], rounds: int, seconds: float, is_quick: bool, foreign: ForeignLoad, skipped: list[str]) -> Result:
     table = Table(
         f"448x448x3 uint8 over HTTP, three stages, one and {MANY} clients",
-        ("server", "grain", f"requests/s, {MANY} clients", "p50 ms", "p99 ms", "CPU ms/request", "p50 ms, 1 client", "requests/s, 1 client"),
+        (
+            "server",
+            "grain",
+            f"requests/s, {MANY} clients",
+            "p50 ms",
+            "p99 ms",
+            "CPU ms/request",
+            "p50 ms, 1 client",
+            "requests/s, 1 client",
+        ),
         tuple(
             (
                 row.contender.name,
@@ -107,7 +130,8 @@ def _result(
             )
             for row in rows
         ),
-        f"medians of {rounds} turns of {seconds:g} s each, turns taken, one worker per stage everywhere; CPU is of server and client",
+        f"medians of {rounds} turns of {seconds:g} s each, turns taken, one worker per stage everywhere; "
+        "CPU is of server and client",
     )
     by_name = {(row.contender.name, row.contender.grain): row for row in rows}
 
@@ -130,10 +154,20 @@ def _result(
         for mine, peer, what in ((fused, triton, "fused"), (split, ensemble, "split")):
             if mine is not None and peer is not None:
                 ratio = _paired(mine, peer, "one", "p50_ms")
-                checks.append(Check(f"{name}: {what} p50 at one client against Triton's", f"{ratio:.2f} x", "<= 1 x", ratio <= 1))
+                checks.append(
+                    Check(f"{name}: {what} p50 at one client against Triton's", f"{ratio:.2f} x", "<= 1 x", ratio <= 1)
+                )
     data = {f"{row.contender.name} ({row.contender.grain})": {"one": row.one, "many": row.many} for row in rows}
     return Result(
-        "http", now_text(), this_machine(), is_quick, round(foreign.median, 3), (table,), tuple(checks), dict(data), tuple(skipped)
+        "http",
+        now_text(),
+        this_machine(),
+        is_quick,
+        round(foreign.median, 3),
+        (table,),
+        tuple(checks),
+        dict(data),
+        tuple(skipped),
     )
 
 

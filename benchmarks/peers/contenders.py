@@ -1,5 +1,6 @@
 """Each contender of the comparison: how its server is started and which call of the client it answers."""
 
+import json
 import os
 import shutil
 import signal
@@ -132,7 +133,11 @@ class Running:
         self._output = (folder / "output.txt").open("wb")
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            command, env=os.environ | one_thread | variables, stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=os.environ | one_thread | variables,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             self._wait(folder)
@@ -158,25 +163,31 @@ class Running:
             time.sleep(0.2)
         raise PeerUnavailableError(f"its server gives no right answer within {READY_LIMIT_S:g} s: {error}")
 
-    def drive(self, *, clients: int, seconds: float, warm_up_s: float = 0.3) -> dict[str, object]:
-        """One turn of the client.
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
+
+    def drive(
+        self, *, clients: int, seconds: float = 1.0, warm_up_s: float = 0.3, requests: int = 0, side: int = 448
+    ) -> dict[str, object]:
+        """One turn of the client: ``seconds`` after ``warm_up_s``, or so many ``requests`` where that is not 0.
 
         Raises:
             PeerUnavailableError: the client could not finish.
         """
-        import json
-
         contender = self.contender
         before = self.cpu_s()
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "benchmarks.http_client", "--port", str(self.port), "--kind", contender.kind),
                 *("--path", contender.path, "--clients", str(clients), "--seconds", str(seconds), "--warm-up", str(warm_up_s)),
+                *("--requests", str(requests), "--side", str(side)),
             ],
             capture_output=True,
             text=True,
             check=False,
-            timeout=seconds + warm_up_s + 60,
+            timeout=seconds + warm_up_s + 60 + requests / 50,
         )
         if done.returncode:
             raise PeerUnavailableError((done.stderr.strip().splitlines() or ["the client failed"])[-1])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_MODEL = '''import numpy as np
+_MODEL = """import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
@@ -14,7 +14,7 @@ class TritonPythonModel:
             y = {work}
             responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("{made}", y)]))
         return responses
-'''
+"""
 
 _INVERT = "255 - x"
 _MASK = "np.bitwise_xor(x, 0x55)"
