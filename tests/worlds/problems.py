@@ -10,7 +10,7 @@ from grainwise.planning.problem import Problem
 from grainwise.predictors.latency import ColdStartModel, LatencyModel, StageModel
 from grainwise.predictors.workload import Workload
 
-NUMBER = ValueType(kind="int", annotation="int")
+NUMBER = ValueType(kind="integer", annotation="int")
 SOFT = Capabilities("made", "signals", "invocation", False, 0.1, 1 << 30)
 HARD = Capabilities("made-hard", "cgroup2", "instance", True, 0.1, 1 << 30)
 NO_HOP = HopModel(0.0, 0.0, 0.0, 0.0, 0.0)
