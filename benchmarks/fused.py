@@ -79,7 +79,7 @@ def measure(is_quick: bool) -> Result:
     for turn in range(rounds):
         foreign.begin()
         for (length, items), (fused, direct) in pairs.items():
-            for which, function in ((("fused", fused), ("direct", direct))[:: 1 if turn % 2 else -1]):
+            for which, function in (("fused", fused), ("direct", direct))[:: 1 if turn % 2 else -1]:
                 taken.setdefault((length, items, which), []).append(_us_per_call(function, calls))
         foreign.end()
     median = {key: statistics.median(values) for key, values in taken.items()}

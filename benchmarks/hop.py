@@ -70,7 +70,9 @@ def measure(is_quick: bool) -> Result:
     wait_for_quiet(3 if is_quick else 20)
     foreign = ForeignLoad()
     foreign.rounds.clear()
-    found = uvloop.run(_measure(rounds, count, foreign)) if uvloop is not None else asyncio.run(_measure(rounds, count, foreign))
+    found = (
+        uvloop.run(_measure(rounds, count, foreign)) if uvloop is not None else asyncio.run(_measure(rounds, count, foreign))
+    )
     rows = []
     checks = []
     for title, data in found.items():
@@ -91,6 +93,4 @@ def measure(is_quick: bool) -> Result:
         tuple(rows),
         f"medians of {rounds} rounds of {count} hops each, turns taken with a bare relay between bare processes",
     )
-    return Result(
-        "hop", now_text(), this_machine(), is_quick, round(foreign.median, 3), (table,), tuple(checks), dict(found)
-    )
+    return Result("hop", now_text(), this_machine(), is_quick, round(foreign.median, 3), (table,), tuple(checks), dict(found))

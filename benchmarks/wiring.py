@@ -26,7 +26,16 @@ from grainwise.runtimes.log_writer import LogWriter
 def made_up_model(spec: AppSpec, stage_us: float = 500.0) -> LatencyModel:
     """Equal figures for every stage: the plan is fixed, so only orders of magnitude matter."""
     stage = StageModel(
-        stage_us, 0.0, 0.0, (0.5, 1.0), (2.0, 1.0), tuple(1.0 + 0.05 * at for at in range(len(RESIDUAL_LEVELS))), 0.1, 1.0, 1e3, 1e3
+        stage_us,
+        0.0,
+        0.0,
+        (0.5, 1.0),
+        (2.0, 1.0),
+        tuple(1.0 + 0.05 * at for at in range(len(RESIDUAL_LEVELS))),
+        0.1,
+        1.0,
+        1e3,
+        1e3,
     )
     return LatencyModel((stage,) * len(spec.graph.stages), ColdStartModel(50_000.0, 0.0), "made up", "made up")
 
