@@ -56,7 +56,8 @@ class _Candidate(Struct, frozen=True):
 def best_of(groups: Groups, masks: tuple[int, ...]) -> tuple[Best | None, int]:
     """The cheapest plan of a granularity that meets the SLO, else the one that attains most; and the nodes expanded.
 
-    ``None`` where no plan of this granularity fits the nodes.
+    Of plans that attain the same, such as nothing, the least overloaded is best, then the cheapest. ``None`` where no plan of
+    this granularity fits the nodes.
     """
     problem = groups.problem
     target = problem.app.slo.target
@@ -87,7 +88,7 @@ def best_of(groups: Groups, masks: tuple[int, ...]) -> tuple[Best | None, int]:
     if meeting:
         best = min(meeting, key=lambda each: (each.cost, each.cores, -each.attainment, each.plan.id))
     else:
-        best = max(seen.values(), key=lambda each: (each.attainment, -each.cost, each.plan.id))
+        best = max(seen.values(), key=lambda each: (each.attainment, -each.evaluation.overload(), -each.cost, each.plan.id))
     predicted = best.evaluation.predict()
     option = Option(best.plan, predicted, predicted.attainment >= target)
     return Best(option, best.evaluation, best.cost, is_exact), expanded

@@ -73,7 +73,8 @@ def _rank(each: Best, target: float) -> tuple[float, ...]:
     functions = len(each.option.plan.functions)
     if each.option.meets_slo:
         return (0.0, round(each.cost, 9), functions, predicted.p95_ms)
-    return (1.0, -round(predicted.attainment, 6), round(each.cost, 9), functions)
+    overload = round(max(1.0, predicted.utilisation), 6)
+    return (1.0, -round(predicted.attainment, 6), overload, round(each.cost, 9), functions)
 
 
 def _nothing_fits(groups: Groups) -> str:

@@ -95,13 +95,17 @@ class Evaluation:
             billed_usd_per_hour=billed,
             provisioned_usd_per_hour=provisioned,
             error_fraction=self._error_fraction(stations),
-            utilisation=max(self._node_utilisation(stations), *(station.utilisation for station in stations)),
+            utilisation=self._utilisation(stations),
         )
 
     def attainment(self, rate_per_s: float) -> float:
         """The fraction of requests of a run at ``rate_per_s`` that is answered within the SLO."""
         stations = self._stations(rate_per_s)
         return self._share_within(self._latency_us(stations))
+
+    def overload(self) -> float:
+        """By what factor the forecast rate is above what the plan can carry at all; 1 where it is not."""
+        return max(1.0, self._utilisation(self._stations(self._scenario.workload.rate_per_s)))
 
     def latency_ms(self, level: float) -> float:
         """The latency at the forecast rate that a fraction ``level`` of requests does not exceed."""
@@ -167,6 +171,9 @@ class Evaluation:
             )
             for function, facts, share in zip(self._plan.functions, self._facts, self._shares, strict=True)
         ]
+
+    def _utilisation(self, stations: list[Station]) -> float:
+        return max(self._node_utilisation(stations), *(station.utilisation for station in stations))
 
     def _node_utilisation(self, stations: list[Station]) -> float:
         """The least demand on the cores of all nodes, that with full batches, relative to what there is."""
