@@ -30,10 +30,11 @@ from grainwise.control.events import (
     Wake,
 )
 from grainwise.control.fleet import Fleet
+from grainwise.control.queues import Waiting
 from grainwise.control.replanning import Replanner
 from grainwise.control.requests import Flow, Request
 from grainwise.control.scaling import GIVE_UP_STARTS, Scaler
-from grainwise.control.state import AppState, ControllerState, Instance, Invocation, NodeState, Running
+from grainwise.control.state import AppState, ControllerState, Instance, Invocation, NodeState
 from grainwise.control.status import AppStatus, describe
 from grainwise.control.transition import Regranulation
 from grainwise.domain.because import Because
@@ -163,7 +164,8 @@ class Controller:
 
     def _proceed(self, app: AppState, request: Request, flow: Flow) -> None:
         """Queue what became ready; answer when every output is known and nothing of the request runs any more."""
-        flow.settle()
+        if flow.routing.has_guards:
+            flow.settle()
         if flow.released:
             self._core.release(flow.released)
         if not request.outputs_left and not request.running:
@@ -181,7 +183,7 @@ class Controller:
             core.release([ref.handle for result in event.results for payload in result.outputs for ref in payload.refs])
             return
         app = core.state.apps[invocation.app]
-        self._fleet.free(invocation.instance, event.invocation)
+        self._fleet.free(app, invocation.instance, event.invocation)
         self._learn(app, event)
         at = 0
         for item in invocation.items:
@@ -201,7 +203,7 @@ class Controller:
             means.size_sums[span.stage] += span.size_sum
 
     def _item_results(
-        self, app: AppState, item: Running, results: tuple[ItemResult, ...], inputs: list[tuple[Payload, ...]]
+        self, app: AppState, item: Waiting, results: tuple[ItemResult, ...], inputs: tuple[tuple[Payload, ...], ...]
     ) -> None:
         core = self._core
         request = core.state.requests[item.request]
@@ -244,7 +246,7 @@ class Controller:
         if invocation is None:
             return
         app = core.state.apps[invocation.app]
-        self._fleet.free(invocation.instance, event.invocation)
+        self._fleet.free(app, invocation.instance, event.invocation)
         for item in invocation.items:
             request = core.state.requests[item.request]
             request.running -= 1
@@ -258,7 +260,7 @@ class Controller:
                 self._retry(app, request, item, f"invocation {event.kind}: {event.detail}", "")
         self._go_on(app)
 
-    def _retry(self, app: AppState, request: Request, item: Running, detail: str, stage: str) -> None:
+    def _retry(self, app: AppState, request: Request, item: Waiting, detail: str, stage: str) -> None:
         """Each item again, alone, once; a second loss quarantines the request."""
         if item.attempt >= MAX_ATTEMPTS:
             because = Because("its instance was lost twice while it ran", (("detail", detail), ("stage", stage)))
@@ -398,12 +400,13 @@ class Controller:
         for name, node in present.items():
             known = state.nodes.get(name)
             if known is None:
-                state.nodes[name] = NodeState(node)
+                state.nodes[name] = NodeState(node, node.usable_cores)
             else:
-                known.node, known.is_present = node, True
+                known.node, known.usable_cores, known.is_present = node, node.usable_cores, True
         for name in [name for name in state.nodes if name not in present]:
             if any(instance.node == name for instance in state.instances.values()):
                 state.nodes[name].is_present = False
+                state.nodes[name].usable_cores = 0.0
             else:
                 del state.nodes[name]
         for app in state.apps.values():

@@ -16,6 +16,9 @@ from grainwise.domain.time import Instant, from_ms
 DEADLINE, LIMIT, DISPATCH, REVIEW, LOAD = 0, 1, 2, 3, 4
 """Kinds of timers: a request's deadline, an invocation's limit, a queue's batch wait, an app's review, a load's limit."""
 
+SWEEP = 4096
+"""Below this many timers they are not swept."""
+
 
 class Compiled:
     """A plan of an app, compiled: its routing, and per group the cost of a batch and the work from there to the answer."""
@@ -99,14 +102,14 @@ class Core:
         self._releases.extend(handles)
 
     def set_timer(self, at: Instant, kind: int, number: int, app: str = "") -> None:
-        """Be woken at ``at``. Timers whose matter is over are swept away when they are the majority."""
+        """Be woken at ``at``. Timers whose matter is over are swept away when they are the great majority."""
         state = self.state
         timers = state.timers
         heapq.heappush(timers, (at, kind, number, app))
         if len(timers) > state.timers_bound:
             timers[:] = [timer for timer in timers if not self.is_stale(timer)]
             heapq.heapify(timers)
-            state.timers_bound = max(1024, 2 * len(timers))
+            state.timers_bound = max(SWEEP, 4 * len(timers))
 
     def due_timers(self) -> Iterator[tuple[int, int, str]]:
         """Timers whose instant has come and whose matter is still open, one after the other."""
@@ -143,11 +146,12 @@ class Core:
             out.append(Release(tuple(self._releases)))
             self._releases = []
         timers = state.timers
-        while timers and self.is_stale(timers[0]):
-            heapq.heappop(timers)
-        if timers and (not state.armed or timers[0][0] < state.armed):
-            state.armed = timers[0][0]
-            out.append(WakeAt(state.armed))
+        while timers and (not state.armed or timers[0][0] < state.armed):
+            if self.is_stale(timers[0]):
+                heapq.heappop(timers)
+            else:
+                state.armed = timers[0][0]
+                out.append(WakeAt(state.armed))
         self.out = []
         return out
 

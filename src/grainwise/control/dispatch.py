@@ -1,17 +1,14 @@
 """From ready items to invocations: queues in order of urgency, idle instances that hold the stages, bounded batches."""
 
-from collections.abc import Sequence
-
 from grainwise.control.actions import Invoke
-from grainwise.control.core import DISPATCH, LIMIT, Core
+from grainwise.control.core import DISPATCH, LIMIT, Compiled, Core
 from grainwise.control.costs import GroupCost
 from grainwise.control.events import ItemRange
 from grainwise.control.fleet import Fleet
 from grainwise.control.queues import FunctionQueue, Waiting
-from grainwise.control.rates import RateMeter
-from grainwise.control.requests import Flow, Ready, Request
+from grainwise.control.requests import Flow, Ready, Request, inputs_of
 from grainwise.control.routing import Group
-from grainwise.control.state import AppState, Instance, Invocation, Running
+from grainwise.control.state import AppState, Instance, Invocation
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
 from grainwise.domain.values import Payload
@@ -24,9 +21,6 @@ HUNG_FLOOR: Micros = 2 * SECOND
 RATE_WINDOW_S = 2
 
 RETRY_ALONE = Because("retried alone after its instance was lost")
-
-Candidate = tuple[float, int, int, FunctionQueue, AppState]
-"""A queue by urgency: the latest instant at which its head should start, then the app's place and the mask."""
 
 
 class Dispatcher:
@@ -42,7 +36,7 @@ class Dispatcher:
         for entry in flow.ready:
             self._push(app, request, groups[entry.group], entry, 1, False, flow.size(entry))
 
-    def retry(self, app: AppState, request: Request, item: Running, index: int, attempt: int) -> None:
+    def retry(self, app: AppState, request: Request, item: Waiting, index: int, attempt: int) -> None:
         """Queue one item again, to run by itself."""
         flow = self._core.flow(app, request)
         entry = Ready(item.group, item.outer, index, index + 1)
@@ -58,7 +52,6 @@ class Dispatcher:
         queue = app.queues.get(mask)
         if queue is None:
             queue = app.queues[mask] = FunctionQueue(mask)
-            app.items_rate[mask] = RateMeter()
         queue.push(
             ordering.decide(request.due, sequence),
             Waiting(
@@ -67,12 +60,12 @@ class Dispatcher:
             ),
         )  # fmt: skip
         request.queued[sequence] = mask
-        app.items_rate[mask].add(now, entry.hi - entry.lo)
+        queue.rate.add(now, entry.hi - entry.lo)
 
     def run(self) -> None:
         """Dispatch as much as idle instances and free cores allow, the most urgent queue of any app first."""
-        found: list[Candidate] = []
-        for place, app in enumerate(self._core.state.apps.values()):
+        found: list[tuple[AppState, FunctionQueue]] = []
+        for app in self._core.state.apps.values():
             idle = self._fleet.idle(app)
             if not idle:
                 continue
@@ -80,35 +73,37 @@ class Dispatcher:
                 if queue.items:
                     for instance in idle.values():
                         if instance.stages & mask == mask:
-                            found.append((self._urgency(app, queue), place, mask, queue, app))
+                            found.append((app, queue))
                             break
         if not found:
             return
         if len(found) > 1:
-            found.sort(key=_rank)
+            found.sort(key=self._urgency)
         held: list[str] = []
-        for _, _, _, queue, app in found:
-            while queue.items and self._one(app, queue, held):
+        for app, queue in found:
+            idle = self._fleet.idle(app)
+            while queue.items and idle and self._one(app, queue, idle, held):
                 pass
 
-    def _urgency(self, app: AppState, queue: FunctionQueue) -> float:
+    def _urgency(self, candidate: tuple[AppState, FunctionQueue]) -> float:
+        """The latest instant at which the head of a queue should start."""
+        app, queue = candidate
         head = queue.head()
         if head is None:
             return 0.0
         return head.due - self._core.compiled(app, head.plan).remaining_us[head.group]
 
-    def _one(self, app: AppState, queue: FunctionQueue, held: list[str]) -> bool:
+    def _one(self, app: AppState, queue: FunctionQueue, idle: dict[int, Instance], held: list[str]) -> bool:
         """One invocation from this queue; False when it has to wait.
 
         A queue that waits for cores keeps less urgent ones off its node (``held``), so that a large share cannot starve.
         """
         core = self._core
-        idle = self._fleet.idle(app)
         head = queue.head()
         if head is None:
             return False
         compiled = core.compiled(app, head.plan)
-        group, cost = compiled.routing.groups[head.group], compiled.costs[head.group]
+        group = compiled.routing.groups[head.group]
         while True:
             able_nodes = [each for each in idle.values() if each.node not in held] if held else idle.values()
             instance = routing.decide(queue.mask, able_nodes)
@@ -116,7 +111,7 @@ class Dispatcher:
                 return False
             node = core.state.nodes[instance.node]
             cores = min(group.function.cpu_cores, node.usable_cores)
-            if cores > 0 and self._fleet.can_run(instance, cores):
+            if cores > 0 and self._fleet.can_run(app, node, cores):
                 break
             held.append(instance.node)
         if head.is_alone:
@@ -125,16 +120,17 @@ class Dispatcher:
             able = 1
             if len(idle) > 1 and queue.items > 1:
                 able = self._able(app, queue.mask, node.free_cores, cores)
-            decision = batching.without_waiting(queue.items, group.function.max_batch, able) or self._wait_or_not(
-                app, queue, head, cost, group, compiled.remaining_us[head.group]
-            )
-            if isinstance(decision, batching.WaitUntil):
-                if queue.wait_until != decision.at:
-                    queue.wait_until = decision.at
-                    core.set_timer(decision.at, DISPATCH, queue.mask, app.deployed.app.name)
-                return False
+            decision = batching.without_waiting(queue.items, group.function.max_batch, able)
+            if decision is None:
+                verdict = self._wait_or_not(app, queue, head, compiled)
+                if isinstance(verdict, batching.WaitUntil):
+                    if queue.wait_until != verdict.at:
+                        queue.wait_until = verdict.at
+                        core.set_timer(verdict.at, DISPATCH, queue.mask, app.deployed.app.name)
+                    return False
+                decision = verdict
             count, because = decision.items, decision.because
-        self._invoke(app, queue, queue.take(count), instance, group, cost, cores, because)
+        self._invoke(app, queue, queue.take(count), instance, head.plan, cores, because)
         return True
 
     def _able(self, app: AppState, mask: int, free_cores: float, cores: float) -> int:
@@ -145,17 +141,18 @@ class Dispatcher:
         return max(1, able)
 
     def _wait_or_not(
-        self, app: AppState, queue: FunctionQueue, head: Waiting, cost: GroupCost, group: Group, remaining_us: float
+        self, app: AppState, queue: FunctionQueue, head: Waiting, compiled: Compiled
     ) -> batching.Dispatch | batching.WaitUntil:
+        cost = compiled.costs[head.group]
         view = batching.BatchView(
             items=queue.items,
-            max_batch=group.function.max_batch,
+            max_batch=compiled.routing.groups[head.group].function.max_batch,
             oldest=head.queued_at,
             due=head.due,
-            remaining_us=remaining_us,
+            remaining_us=compiled.remaining_us[head.group],
             fixed_us=cost.fixed_us,
             item_us=cost.item_us + cost.size_us * queue.size_sum / queue.items,
-            items_per_s=app.items_rate[queue.mask].per_second(self._core.now, RATE_WINDOW_S),
+            items_per_s=queue.rate.per_second(self._core.now, RATE_WINDOW_S),
             wait_bound_fraction=app.deployed.config.wait_bound_fraction,
         )
         return batching.decide(view, self._core.now)
@@ -164,39 +161,42 @@ class Dispatcher:
         self,
         app: AppState,
         queue: FunctionQueue,
-        taken: Sequence[Waiting],
+        taken: list[Waiting],
         instance: Instance,
-        group: Group,
-        cost: GroupCost,
+        plan: str,
         cores: float,
         because: Because,
     ) -> None:
         core = self._core
-        state = core.state
+        state, now = core.state, core.now
         number = state.next_invocation
         state.next_invocation = number + 1
-        items: list[Running] = []
+        compiled = core.compiled(app, plan)
         ranges: list[ItemRange] = []
-        inputs: list[tuple[Payload, ...]] = []
+        rows: list[tuple[Payload, ...]] = []
         size_sum = 0.0
         for part in taken:
             request = state.requests[part.request]
             if part.sequence not in queue.waiting:
                 del request.queued[part.sequence]
             request.running += 1
-            flow = core.flow(app, request)
-            inputs.extend([flow.inputs(part.group, part.outer, index) for index in range(part.lo, part.hi)])
-            items.append(Running(part.request, part.group, part.outer, part.lo, part.hi, part.attempt))
+            places = compiled.routing if part.plan == plan else core.routing(app, part.plan)
+            group = places.groups[part.group]
+            if group.depth:
+                rows.extend([inputs_of(request, places, group, part.outer, index) for index in range(part.lo, part.hi)])
+            else:
+                rows.append(inputs_of(request, places, group, (), 0))
             ranges.append(ItemRange(part.request, part.outer, part.lo, part.hi, part.attempt))
             size_sum += part.size_sum
         queue.wait_until = 0
-        limit = _limit_us(group, cost, len(inputs), size_sum)
-        state.invocations[number] = Invocation(
-            number, instance.number, instance.app, group.mask, items, inputs, core.now, core.now + limit
-        )
-        self._fleet.occupy(instance, number, cores)
-        core.set_timer(core.now + limit, LIMIT, number)
-        core.emit(Invoke(number, instance.number, group.mask, tuple(ranges), tuple(inputs), cores, limit, because))
+        inputs = tuple(rows)
+        head = taken[0].group
+        limit = _limit_us(compiled.routing.groups[head], compiled.costs[head], len(inputs), size_sum)
+        invocation = Invocation(number, instance.number, instance.app, queue.mask, taken, inputs, now, now + limit)
+        state.invocations[number] = invocation
+        self._fleet.occupy(app, instance, number, cores)
+        core.set_timer(invocation.limit, LIMIT, number)
+        core.emit(Invoke(number, instance.number, queue.mask, tuple(ranges), inputs, cores, limit, because))
 
     def wait_us(self, app: AppState) -> float:
         """Predicted wait of a request that arrives now: the work that is queued over the cores that can do it."""
@@ -220,15 +220,11 @@ class Dispatcher:
         return _backlog_us(queue, compiled.costs[head.group], compiled.routing.groups[head.group])
 
 
-def _rank(candidate: Candidate) -> tuple[float, int, int]:
-    return candidate[:3]
-
-
 def _limit_us(group: Group, cost: GroupCost, count: int, size_sum: float) -> Micros:
     if group.limit_us:
         return group.limit_us
-    predicted = cost.predict_us(count, size_sum) * cost.p99_factor * HUNG_FACTOR + cost.first_call_us
-    return max(HUNG_FLOOR, int(predicted))
+    predicted = cost.fixed_us + count * cost.item_us + size_sum * cost.size_us
+    return max(HUNG_FLOOR, int(predicted * cost.p99_factor * HUNG_FACTOR + cost.first_call_us))
 
 
 def _backlog_us(queue: FunctionQueue, cost: GroupCost, group: Group) -> float:

@@ -82,4 +82,3 @@ class Endings:
         wanted = {group.mask for other in app.plans for group in core.routing(app, other).groups}
         for mask in [mask for mask in app.queues if mask not in wanted]:
             del app.queues[mask]
-            del app.items_rate[mask]

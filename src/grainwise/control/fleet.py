@@ -175,22 +175,25 @@ class Fleet:
         self._uncharge(instance)
         self._become_idle(instance)
 
-    def occupy(self, instance: Instance, invocation: int, cores: float) -> None:
+    def occupy(self, app: AppState, instance: Instance, invocation: int, cores: float) -> None:
         """An idle instance begins an invocation."""
         instance.invocation = invocation
         del self._idle[instance.app][instance.number]
-        core = self._core
-        if not core.state.apps[instance.app].deployed.capabilities.is_share_hard:
-            _charge(instance, core.state.nodes[instance.node], cores)
+        if not app.deployed.capabilities.is_share_hard:
+            _charge(instance, self._core.state.nodes[instance.node], cores)
 
-    def free(self, number: int, invocation: int) -> None:
+    def free(self, app: AppState, number: int, invocation: int) -> None:
         """An invocation has ended on a living instance."""
-        instance = self._core.state.instances.get(number)
-        if instance is not None and instance.invocation == invocation:
-            instance.invocation = 0
-            self._uncharge(instance)
-            if instance.phase == "ready":
-                self._become_idle(instance)
+        state = self._core.state
+        instance = state.instances.get(number)
+        if instance is None or instance.invocation != invocation:
+            return
+        instance.invocation = 0
+        if not app.deployed.capabilities.is_share_hard:
+            _discharge(instance, state.nodes[instance.node])
+        if instance.phase == "ready":
+            instance.idle_since = self._core.now
+            self._idle[instance.app][number] = instance
 
     def stop(self, instance: Instance, because: Because) -> None:
         """Let an idle instance end."""
@@ -217,11 +220,9 @@ class Fleet:
         if not node.is_present and not any(each.node == instance.node for each in state.instances.values()):
             del state.nodes[instance.node]
 
-    def can_run(self, instance: Instance, cores: float) -> bool:
-        """Whether the node has this much free for an invocation."""
-        if self._core.state.apps[instance.app].deployed.capabilities.is_share_hard:
-            return True
-        return self._core.state.nodes[instance.node].free_cores >= cores - EPSILON
+    def can_run(self, app: AppState, node: NodeState, cores: float) -> bool:
+        """Whether a node has this much free for an invocation."""
+        return app.deployed.capabilities.is_share_hard or node.usable_cores - node.cores >= cores - EPSILON
 
     def _become_idle(self, instance: Instance) -> None:
         instance.phase = "ready"

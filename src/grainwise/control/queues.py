@@ -6,8 +6,9 @@ such ranks are the majority.
 
 import heapq
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from grainwise.control.rates import RateMeter
 from grainwise.control.routing import Path
 from grainwise.domain.time import Instant
 
@@ -15,7 +16,7 @@ SWEEP = 64
 """Below this many ranks a heap is not swept."""
 
 
-class Waiting(Struct):
+class Waiting(Struct, gc=False):
     """A range of items in a queue. ``sequence`` is unique; ``is_alone`` items are retried by themselves.
 
     ``size_sum`` is the sum of the sizes of the range, as the first stage of the function measures them.
@@ -44,6 +45,7 @@ class FunctionQueue(Struct):
     items: int = 0
     size_sum: float = 0.0
     wait_until: Instant = 0
+    rate: RateMeter = field(default_factory=RateMeter)
 
     def push(self, rank: tuple[Instant, int], waiting: Waiting) -> None:
         """Add a range under its rank, which ends in its sequence number."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from grainwise.control.routing import Fan, Path, Routing, payload_size
+from grainwise.control.routing import Fan, Group, Path, Routing, payload_size
 from grainwise.domain.extent import is_skipped
 from grainwise.domain.graph import Source
 from grainwise.domain.time import Instant
@@ -16,7 +16,7 @@ from grainwise.domain.values import SKIPPED, Payload, Ref
 EMPTY = Payload((), "many")
 
 
-class Request(Struct):
+class Request(Struct, gc=False):
     """The mutable state of a request in flight.
 
     ``values`` is keyed by (source number, path...). ``need`` counts, per (group, outer path...), how many inputs each item
@@ -41,7 +41,7 @@ class Request(Struct):
     is_ended: bool = False
 
 
-class Ready(Struct):
+class Ready(Struct, gc=False):
     """Items ``lo:hi`` of ``group`` under ``outer`` (the path without its last index) that can run now."""
 
     group: int
@@ -80,7 +80,7 @@ class Flow:
 
     def settle(self) -> None:
         """Pass over the ready items that run nothing because their branch was not taken."""
-        if self.ready and self.routing.has_guards:
+        if self.ready:
             self._skip()
 
     def consume(self, group: int, payloads: tuple[Payload, ...]) -> None:
@@ -102,12 +102,7 @@ class Flow:
 
     def inputs(self, group: int, outer: Path, index: int) -> tuple[Payload, ...]:
         """The payloads of an item, in the order of its extent's inputs."""
-        compiled = self.routing.groups[group]
-        if not compiled.depth:
-            values = self.request.values
-            return tuple([values[(number,)] for number in compiled.inputs])
-        path = (*outer, index)
-        return tuple([self._resolve(number, path) for number in compiled.inputs])
+        return inputs_of(self.request, self.routing, self.routing.groups[group], outer, index)
 
     def size(self, ready: Ready) -> float:
         """The sum of the sizes of a range, as its first stage measures them."""
@@ -120,11 +115,11 @@ class Flow:
                 continue
             fan = self.routing.fan_by_element.get(number)
             if fan is not None and fan.depth + 1 == compiled.depth:
-                refs = self._list(fan, ready.outer).refs[ready.lo : ready.hi]
+                refs = list_of(self.request, self.routing, fan, ready.outer).refs[ready.lo : ready.hi]
                 total += payload_size(Payload(refs), at)
                 continue
             for index in range(ready.lo, ready.hi):
-                total += payload_size(self._resolve(number, (*ready.outer, index)), at)
+                total += payload_size(resolve(self.request, self.routing, number, (*ready.outer, index)), at)
         return total
 
     def publish(self, number: int, path: Path, payload: Payload) -> None:
@@ -191,7 +186,7 @@ class Flow:
             return
         if not all(self._is_known(number, path) for number in fan.waits):
             return
-        items = self._list(fan, path)
+        items = list_of(self.request, self.routing, fan, path)
         if items.shape == "skipped" or self._is_refused(fan, path):
             if fan.holds:
                 for ref in items.refs:
@@ -230,7 +225,7 @@ class Flow:
         """Whether a guard around the whole fan-out is known to refuse."""
         for numbers, guard in fan.guards:
             for number in numbers:
-                payload = self._resolve(number, path)
+                payload = resolve(self.request, self.routing, number, path)
                 if payload.shape != "skipped" and payload.key is not None and not guard.admits(payload.key):
                     return True
         return False
@@ -263,23 +258,7 @@ class Flow:
         self._announce(fan.gathered, path)
 
     def _count(self, fan: Fan, outer: Path) -> int:
-        return len(self._list(fan, outer).refs)
-
-    def _list(self, fan: Fan, outer: Path) -> Payload:
-        """The list that a fan-out takes apart, whichever option of a merge it came from."""
-        for number in fan.over:
-            payload = self._resolve(number, outer)
-            if payload.shape != "skipped":
-                return payload
-        return SKIPPED
-
-    def _resolve(self, number: int, path: Path) -> Payload:
-        routing = self.routing
-        fan = routing.fan_by_element.get(number)
-        if fan is not None:
-            whole = self._list(fan, path[: fan.depth])
-            return Payload((whole.refs[path[fan.depth]],))
-        return self.request.values[(number, *path[: routing.sources[number].depth])]
+        return len(list_of(self.request, self.routing, fan, outer).refs)
 
     def _add(self, group: int, outer: Path, index: int) -> None:
         ready = self.ready
@@ -326,3 +305,30 @@ class Flow:
                     break
             found.append(chosen)
         return tuple(found)
+
+
+def inputs_of(request: Request, routing: Routing, group: Group, outer: Path, index: int) -> tuple[Payload, ...]:
+    """The payloads of an item, in the order of its extent's inputs."""
+    if not group.depth:
+        values = request.values
+        return tuple([values[(number,)] for number in group.inputs])
+    path = (*outer, index)
+    return tuple([resolve(request, routing, number, path) for number in group.inputs])
+
+
+def list_of(request: Request, routing: Routing, fan: Fan, outer: Path) -> Payload:
+    """The list that a fan-out takes apart, whichever option of a merge it came from."""
+    for number in fan.over:
+        payload = resolve(request, routing, number, outer)
+        if payload.shape != "skipped":
+            return payload
+    return SKIPPED
+
+
+def resolve(request: Request, routing: Routing, number: int, path: Path) -> Payload:
+    """The value of a source for the item at ``path``."""
+    fan = routing.fan_by_element.get(number)
+    if fan is not None:
+        whole = list_of(request, routing, fan, path[: fan.depth])
+        return Payload((whole.refs[path[fan.depth]],))
+    return request.values[(number, *path[: routing.sources[number].depth])]

@@ -48,9 +48,9 @@ class Scaler:
     def _items_per_s(self, app: AppState, group: Group) -> float:
         """Items per second of a function: as measured, or what the requests bring where it has served nothing yet."""
         now = self._core.now
-        meter = app.items_rate.get(group.mask)
-        if meter is not None and 0 <= meter.since <= now - RATE_WINDOW_S * SECOND:
-            return meter.per_second(now, RATE_WINDOW_S)
+        queue = app.queues.get(group.mask)
+        if queue is not None and 0 <= queue.rate.since <= now - RATE_WINDOW_S * SECOND:
+            return queue.rate.per_second(now, RATE_WINDOW_S)
         items = app.deployed.workload.items[group.extent.stages[0]] if group.depth else 1.0
         return app.rate.per_second(now, RATE_WINDOW_S) * items
 

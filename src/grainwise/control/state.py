@@ -8,10 +8,9 @@ from typing import Literal
 from msgspec import Struct, field
 
 from grainwise.control.events import AppDeployed
-from grainwise.control.queues import FunctionQueue
+from grainwise.control.queues import FunctionQueue, Waiting
 from grainwise.control.rates import RateMeter
 from grainwise.control.requests import Request
-from grainwise.control.routing import Path
 from grainwise.domain.machine import Node
 from grainwise.domain.plan import Grain, Plan
 from grainwise.domain.time import Instant
@@ -24,18 +23,15 @@ InstancePhase = Literal["starting", "ready", "loading", "ending"]
 class NodeState(Struct):
     """A node and what is charged on it: memory and hard shares from start to stop, soft shares while loading or invoking.
 
-    ``is_present`` is false for a node that is gone while instances are still charged to it.
+    ``usable_cores`` are what instances may be given here. ``is_present`` is false for a node that is gone while instances are
+    still charged to it; it gives nothing any more.
     """
 
     node: Node
+    usable_cores: float
     memory_mib: float = 0.0
     cores: float = 0.0
     is_present: bool = True
-
-    @property
-    def usable_cores(self) -> float:
-        """Cores that instances may be given here."""
-        return self.node.usable_cores if self.is_present else 0.0
 
     @property
     def free_cores(self) -> float:
@@ -70,26 +66,15 @@ class Instance(Struct):
     was_killed: bool = False
 
 
-class Running(Struct):
-    """Items of one request inside an invocation."""
-
-    request: int
-    group: int
-    outer: Path
-    lo: int
-    hi: int
-    attempt: int
-
-
-class Invocation(Struct):
-    """An invocation that has not ended."""
+class Invocation(Struct, gc=False):
+    """An invocation that has not ended. ``items`` are the ranges that it took from a queue."""
 
     number: int
     instance: int
     app: str
     extent: int
-    items: list[Running]
-    inputs: list[tuple[Payload, ...]]
+    items: list[Waiting]
+    inputs: tuple[tuple[Payload, ...], ...]
     started: Instant
     limit: Instant
 
@@ -133,7 +118,6 @@ class AppState(Struct):
     requests_by_plan: dict[str, int] = {}
     queues: dict[int, FunctionQueue] = {}
     rate: RateMeter = field(default_factory=RateMeter)
-    items_rate: dict[int, RateMeter] = {}
     means: LiveMeans = field(default_factory=LiveMeans)
     in_flight: int = 0
     transition: Transition | None = None
@@ -166,7 +150,7 @@ class ControllerState(Struct):
     requests: dict[int, Request] = {}
     invocations: dict[int, Invocation] = {}
     timers: list[tuple[Instant, int, int, str]] = []
-    timers_bound: int = 1024
+    timers_bound: int = 4096
     armed: Instant = 0
     next_instance: int = 1
     next_invocation: int = 1
