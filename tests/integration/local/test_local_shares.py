@@ -12,7 +12,9 @@ from local_world import TEST, open_world
 from grainwise.control.actions import KillInstance
 from grainwise.control.events import InstanceStopped
 from grainwise.domain.errors import PlatformError
-from grainwise.runtimes.local.shares import CgroupShares, SignalShares, make_shares
+from grainwise.runtimes.local.cgroups import CgroupShares
+from grainwise.runtimes.local.shares import make_shares
+from grainwise.runtimes.local.signals import SignalShares
 from grainwise.runtimes.local.supervisor import cpu_time_ns
 
 SPIN_APP = """

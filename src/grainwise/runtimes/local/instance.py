@@ -15,16 +15,13 @@ from msgspec.structs import replace
 from grainwise.control.events import ItemFailure, ItemResult
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import GrainwiseError, InputError
-from grainwise.domain.extent import Extent, keyed_sources, make_extent
-from grainwise.domain.graph import Gathered, Input, Output, Source
-from grainwise.domain.values import SKIPPED, Payload, Ref
-from grainwise.runtimes.execute import SKIPPED_VALUE, Outcome, Resident
+from grainwise.domain.graph import Input
+from grainwise.domain.values import Payload
+from grainwise.runtimes.execute import Outcome, Resident
 from grainwise.runtimes.local.arena import Arena
-from grainwise.runtimes.local.edges import EdgeTypes
+from grainwise.runtimes.local.exchange import Exchange, ExtentPlan
 from grainwise.runtimes.local.memory import Inputs, InstanceMemory, MemoryFullError
 from grainwise.runtimes.local.wire import (
-    MANY,
-    SKIP,
     Broken,
     Cancel,
     Done,
@@ -48,49 +45,15 @@ from grainwise.runtimes.local.wire import (
     Unmap,
     WirePayload,
     frame,
-    pack_value,
     to_instance,
-    unpack_value,
 )
 from grainwise.sdk import arrays
-from grainwise.sdk.codec import Codec
-
-HANDLE_BITS = 40
-"""Handles of an instance are its serial number, then a count of so many bits."""
 
 _ROOM_WAIT_S = 0.5
 """How long a result waits for room in a full arena before the invocation is given back."""
 
 _RECEIVE_BYTES = 65_536
 _ANCILLARY_BYTES = socket.CMSG_SPACE(64 * 4)
-
-
-class _Plan:
-    """An extent with what is needed to read its inputs and to hand on its outputs."""
-
-    __slots__ = ("codecs", "extent", "outputs")
-
-    def __init__(self, extent: Extent, codecs: tuple[Codec, ...], outputs: "tuple[_OutputPlan, ...]") -> None:
-        self.extent = extent
-        self.codecs = codecs
-        self.outputs = outputs
-
-
-class _OutputPlan:
-    """One output of an extent: where it comes from, how it is encoded, and whom to name if it cannot be."""
-
-    __slots__ = ("codec", "edge_type", "is_keyed", "is_many", "is_sized", "source", "stage")
-
-    def __init__(
-        self, source: Source, codec: Codec, edge_type: int, stage: str, *, is_many: bool, is_keyed: bool, is_sized: bool
-    ) -> None:
-        self.source = source
-        self.codec = codec
-        self.edge_type = edge_type
-        self.stage = stage
-        self.is_many = is_many
-        self.is_keyed = is_keyed
-        self.is_sized = is_sized
 
 
 class Instance:
@@ -101,17 +64,13 @@ class Instance:
         self._memory = InstanceMemory(arena)
         self._graph = spec.graph
         self._resident = Resident(app, spec, _clock_us, self._enter)
-        self._types = EdgeTypes(spec)
+        self._exchange = Exchange(spec, self._resident, self._memory, serial)
         self._main_at_us = main_at_us
-        self._next_handle = (serial << HANDLE_BITS) + 1
-        self._plans: dict[int, _Plan] = {}
         self._frames = Frames()
         self._fds: deque[int] = deque()
         self._queue: deque[ToInstance] = deque()
         self._is_open = True
         self._last_stage = -1
-        self._reported_bytes = 0
-        self._copied_bytes = 0
         arrays.set_allocator(self._memory.allocate)
 
     def _enter(self, stage: int) -> None:
@@ -216,10 +175,10 @@ class Instance:
 
     def _warm_up(self, stages: int, item: tuple[WirePayload, ...]) -> int:
         """Run one item through all the stages, for nothing but that it has been done; microseconds that it took."""
-        plan = self._plan(stages)
+        plan = self._exchange.plan(stages)
         inputs = Inputs()
         began = _clock_us()
-        self._resident.run(plan.extent, [self._open(plan, item, inputs)])
+        self._resident.run(plan.extent, [self._exchange.open(plan, item, inputs)])
         return _clock_us() - began
 
     def _load(self, message: Load) -> None:
@@ -234,12 +193,12 @@ class Instance:
     def _sample(self) -> Sampled:
         """The app's example inputs, left where instances can read them."""
         names = self._graph.input_names
-        plans = [self._handing_on(Input(index), f"sample of {name}") for index, name in enumerate(names)]
+        plans = [self._exchange.outlet(Input(index), f"sample of {name}") for index, name in enumerate(names)]
         values: list[Published] = []
         inputs = Inputs()
         try:
             samples = tuple(
-                tuple([self._payload(plan, value, inputs, values) for plan, value in zip(plans, sample, strict=True)])
+                tuple([self._exchange.publish(plan, value, inputs, values) for plan, value in zip(plans, sample, strict=True)])
                 for sample in self._resident.app.sample_values()
             )
         except MemoryFullError as error:
@@ -254,100 +213,44 @@ class Instance:
         began = _clock_us()
         inputs = Inputs()
         reply = self._perform(message, inputs, began)
-        if isinstance(reply, Done):
-            # Only now, that no frame of the invocation is left, does what still refers to an input belong to a stage.
-            kept = self._memory.keep(inputs) if inputs.parts else ()
-            dropped = self._memory.take_dropped()
-            if kept or dropped:
-                reply = replace(reply, kept=kept, dropped=dropped)
+        # Only now, that no frame of the invocation is left, does what still refers to an input belong to a stage.
+        kept = self._memory.keep(inputs) if inputs.parts else ()
+        dropped = self._memory.take_dropped()
+        if kept or dropped:
+            reply = replace(reply, kept=kept, dropped=dropped)
         self._send(reply)
 
     def _perform(self, message: Run, inputs: Inputs, began: int) -> Done | NotDone:
         values: list[Published] = []
         try:
-            plan = self._plan(message.extent)
+            plan = self._exchange.plan(message.extent)
             outcome, refused = self._compute(plan, message, inputs)
             results = [self._hand_on(plan, result, inputs, values) for result in outcome.results]
         except MemoryFullError as error:
-            self._withdraw(values)
+            self._exchange.withdraw(values)
             return NotDone(message.invocation, "backpressure", str(error))
         except GrainwiseError as error:
-            self._withdraw(values)
+            self._exchange.withdraw(values)
             return NotDone(message.invocation, "refused", str(error))
         for index, failure in refused:
             results.insert(index, ItemResult((), failure))
-        copied = self._memory.copied_bytes + self._copied_bytes - self._reported_bytes
-        self._reported_bytes += copied
+        copied = self._exchange.take_copied()
         return Done(message.invocation, tuple(results), _clock_us() - began, outcome.spans, tuple(values), copied)
 
-    def _plan(self, mask: int) -> _Plan:
-        plan = self._plans.get(mask)
-        if plan is None:
-            extent = make_extent(self._graph, mask)
-            codecs = tuple(self._resident.codec(source) for source in extent.inputs)
-            outputs = tuple(self._handing_on(source, self._producer(source)) for source in extent.outputs)
-            plan = self._plans[mask] = _Plan(extent, codecs, outputs)
-        return plan
-
-    def _handing_on(self, source: Source, producer: str) -> _OutputPlan:
-        resident = self._resident
-        edge_type = self._types.number(self._types.stored(source))
-        return _OutputPlan(
-            source,
-            resident.codec(source),
-            edge_type,
-            producer,
-            is_many=resident.is_many(source),
-            is_keyed=source in keyed_sources(self._graph),
-            is_sized=bool(self._graph.sized_consumers(source)),
-        )
-
-    def _producer(self, source: Source) -> str:
-        """The stage to name when a value cannot be handed on."""
-        if isinstance(source, Output):
-            return self._graph.stages[source.stage].name
-        assert isinstance(source, Gathered)
-        producers = self._graph.producers(source)
-        return self._graph.stages[producers[0]].name
-
-    def _compute(self, plan: _Plan, message: Run, inputs: Inputs) -> tuple[Outcome, list[tuple[int, ItemFailure]]]:
+    def _compute(self, plan: ExtentPlan, message: Run, inputs: Inputs) -> tuple[Outcome, list[tuple[int, ItemFailure]]]:
         """Run the items whose inputs can be read; the others are refused one by one."""
         items: list[list[object]] = []
         refused: list[tuple[int, ItemFailure]] = []
         for index, item in enumerate(message.items):
             try:
-                items.append(self._open(plan, item, inputs))
+                items.append(self._exchange.open(plan, item, inputs))
             except InputError as error:
                 first = self._graph.stages[plan.extent.stages[0]].name
                 refused.append((index, ItemFailure(first, "value", str(error))))
         return self._resident.run(plan.extent, items), refused
 
-    def _open(self, plan: _Plan, item: tuple[WirePayload, ...], inputs: Inputs) -> list[object]:
-        """The decoded values of one item."""
-        values: list[object] = []
-        for codec, (shape, refs) in zip(plan.codecs, item, strict=True):
-            if shape == SKIP:
-                values.append(SKIPPED_VALUE)
-            elif shape == MANY:
-                values.append([self._decode(codec, ref, inputs) for ref in refs])
-            else:
-                values.append(self._decode(codec, refs[0], inputs))
-        return values
-
-    def _decode(self, codec: Codec, ref: Any, inputs: Inputs) -> object:
-        wire = unpack_value(ref)
-        buffers: list[bytes | memoryview] = []
-        for buffer in wire.buffers:
-            if isinstance(buffer, bytes):
-                buffers.append(buffer)
-            else:
-                buffers.append(self._memory.open(buffer, inputs))
-                if codec.value_type.kind in ("bytes", "text"):
-                    self._copied_bytes += buffer.length
-        return codec.decode(wire.header, buffers)
-
     def _hand_on(
-        self, plan: _Plan, result: tuple[object, ...] | ItemFailure, inputs: Inputs, values: list[Published]
+        self, plan: ExtentPlan, result: tuple[object, ...] | ItemFailure, inputs: Inputs, values: list[Published]
     ) -> ItemResult:
         """Publish the outputs of one item, waiting a while for room."""
         if isinstance(result, ItemFailure):
@@ -358,13 +261,13 @@ class Instance:
             outputs: list[Payload] = []
             try:
                 for output, value in zip(plan.outputs, result, strict=True):
-                    outputs.append(self._payload(output, value, inputs, values))
+                    outputs.append(self._exchange.publish(output, value, inputs, values))
                 return ItemResult(tuple(outputs))
             except InputError as error:
-                self._withdraw(values, already)
+                self._exchange.withdraw(values, already)
                 return ItemResult((), ItemFailure(plan.outputs[len(outputs)].stage, "value", str(error)))
             except MemoryFullError:
-                self._withdraw(values, already)
+                self._exchange.withdraw(values, already)
                 if deadline == 0.0:
                     deadline = time.monotonic() + _ROOM_WAIT_S
                     self._send(Tight())
@@ -372,32 +275,6 @@ class Instance:
                 if remaining <= 0 or not self._is_open:
                     raise
                 self._receive_within(remaining)
-
-    def _payload(self, output: _OutputPlan, value: object, inputs: Inputs, values: list[Published]) -> Payload:
-        if value is SKIPPED_VALUE:
-            return SKIPPED
-        if output.is_many:
-            assert isinstance(value, list)
-            return Payload(tuple([self._ref(output, element, inputs, values) for element in value]), "many")
-        key = self._resident.key(output.source, value) if output.is_keyed else None
-        return Payload((self._ref(output, value, inputs, values),), "one", key)
-
-    def _ref(self, output: _OutputPlan, value: object, inputs: Inputs, values: list[Published]) -> Ref:
-        header, buffers = output.codec.encode(value)
-        sizes = self._resident.measure(output.source, value) if output.is_sized else ()
-        parts, holds, nbytes = self._memory.publish(buffers, inputs)
-        handle = self._next_handle
-        self._next_handle = handle + 1
-        if not nbytes:
-            nbytes = len(header)
-        values.append(Published(handle, nbytes, output.edge_type, holds, pack_value(header, parts)))
-        return Ref(handle, nbytes, sizes)
-
-    def _withdraw(self, values: list[Published], begin: int = 0) -> None:
-        """Take back the values from ``begin`` on."""
-        for published in values[begin:]:
-            self._memory.withdraw(published.holds)
-        del values[begin:]
 
 
 def memory_mib() -> float:
@@ -413,4 +290,4 @@ def _clock_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-__all__ = ["HANDLE_BITS", "Instance", "memory_mib"]
+__all__ = ["Instance", "memory_mib"]

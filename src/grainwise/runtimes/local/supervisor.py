@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from msgspec.msgpack import Decoder
 
-from grainwise.runtimes.local.shares import PERIOD_US, continue_process
+from grainwise.runtimes.local.mechanism import PERIOD_US
 
 _PERIOD_NS = PERIOD_US * 1_000
 _SHORTEST_NS = 200_000
@@ -115,6 +115,12 @@ def _check_all(held: dict[int, Held], now_ns: int) -> int | None:
         except OSError:
             del held[pid]
     return min(waits, default=None)
+
+
+def continue_process(pid: int) -> None:
+    """Continue ``pid`` if it still exists."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def main() -> None:

@@ -174,11 +174,13 @@ class Done(Struct, frozen=True, array_like=True, tag=4, gc=False):
 
 
 class NotDone(Struct, frozen=True, array_like=True, tag=5):
-    """An invocation could not be performed."""
+    """An invocation could not be performed. ``kept`` and ``dropped`` as in ``Done``."""
 
     invocation: int
     kind: Literal["backpressure", "refused", "cancelled"]
     detail: str
+    kept: tuple[Hold, ...] = ()
+    dropped: tuple[tuple[int, int], ...] = ()
 
 
 class Tight(Struct, frozen=True, array_like=True, tag=6):
