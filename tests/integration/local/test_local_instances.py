@@ -19,6 +19,7 @@ from grainwise.control.events import (
 )
 from grainwise.domain.errors import DeclarationError
 from grainwise.domain.values import SKIPPED, Payload
+from grainwise.runtimes.local import fleet
 from grainwise.runtimes.local.runtime import LocalRuntime
 
 TEXT_APP = """
@@ -227,6 +228,39 @@ def test_a_stopped_process_can_be_killed(tmp_path):
             os.kill(world.runtime.pid(1), signal.SIGSTOP)
             world.runtime.kill(KillInstance(1, TEST))
             await world.expect(InstanceStopped)
+
+    asyncio.run(story())
+
+
+def test_an_idle_instance_that_does_not_answer_is_hung_and_one_that_does_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(fleet, "_LOOK_S", 0.05)
+    monkeypatch.setattr(fleet, "_SILENT_S", 0.1)
+    monkeypatch.setattr(fleet, "_ANSWER_S", 1.0)
+
+    async def story():
+        async with open_world(tmp_path, TEXT_APP) as world:
+            await world.start(1, *ALL)
+            await world.start(2, *ALL)
+            os.kill(world.runtime.pid(1), signal.SIGSTOP)
+            failed = await world.expect(InstanceFailed)
+            assert (failed.instance, failed.cause) == (1, "hung")
+            text = world.put("still here")
+            (result,) = await world.run(2, ALL, (text,))
+            world.release(text, result.outputs[0])
+            world.assert_nothing_lives()
+
+    asyncio.run(story())
+
+
+def test_an_instance_that_is_never_ready_fails_and_names_its_stage(tmp_path):
+    source = TEXT_APP.replace("self.calls = 0", "time.sleep(60)")
+
+    async def story():
+        async with open_world(tmp_path, source, start_limit_s=0.5) as world:
+            world.begin(1, *ALL)
+            failed = await world.expect(InstanceFailed)
+            assert (failed.cause, failed.stage) == ("starting", "join")
+            assert "not ready after 0.5 s" in failed.detail
 
     asyncio.run(story())
 
