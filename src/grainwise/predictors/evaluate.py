@@ -29,13 +29,17 @@ _CAPACITY_DOUBLINGS = 10
 
 
 class Breakdown(Struct, frozen=True):
-    """Where the mean time of a request and the provisioned resources of a plan go. Milliseconds on the longest path."""
+    """Where the mean time of a request and the resources of a plan go. Milliseconds on the longest path.
+
+    ``billed_core_s`` are the core-seconds of the invocations of a mean request.
+    """
 
     hop_ms: float
     wait_ms: float
     service_ms: float
     provisioned_cores: float
     provisioned_mib: float
+    billed_core_s: float
     demand_cores: float
     node_utilisation: float
 
@@ -155,6 +159,10 @@ class Evaluation:
             service_ms=last[3] / 1000,
             provisioned_cores=sum(function.instances * function.cpu_cores for function, _ in functions),
             provisioned_mib=sum(function.instances * facts.memory_mib for function, facts in functions),
+            billed_core_s=sum(
+                station.invocations * station.occupancy_us / 1e6 * function.cpu_cores
+                for station, (function, _) in zip(stations, functions, strict=True)
+            ),
             demand_cores=sum(station.demand_cores for station in stations),
             node_utilisation=self._node_utilisation(stations),
         )
