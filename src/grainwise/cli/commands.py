@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from grainwise.cli.profiles import profile_path, read_profile, save_profile
+from grainwise.cli.options import check_app_file, check_positive, read_grain, read_inputs
+from grainwise.cli.profiles import profile_path, read_profile, save_profile, unfinished_profile
 from grainwise.cli.render import console, render_plan, render_stages, render_table
 from grainwise.control.replay import replay
 from grainwise.domain.app import AppSpec, Slo
-from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.machine import NOMINAL_PRICES
 from grainwise.domain.plan import Objective, render_grain
-from grainwise.gateway.grains import parse_grain
 from grainwise.planning.granularity import granularities
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.table import compute
@@ -43,8 +41,7 @@ def read_spec(app: Path) -> AppSpec:
         DeclarationError: it cannot be served; the message says why and how to mend it.
         ConfigurationError: there is no such file.
     """
-    if not app.is_file():
-        raise ConfigurationError(f"there is no app file {app}; give the path of a Python file with an App")
+    check_app_file(app)
     return load_app(app).spec(app.read_bytes())
 
 
@@ -73,18 +70,13 @@ def profile_app(app: Path, budget: float, inputs: list[Path], out: Path | None, 
     """
     from grainwise.profiler.run import profile
 
+    check_app_file(app)
     where = out if out is not None else profile_path(app)
-    previous = None
-    if not fresh and where.exists():
-        try:
-            found = read_profile(app, where)
-        except ArtifactError:
-            found = None
-        if found is not None and not found.is_complete:
-            previous = found
-    given = [(path.read_bytes(),) for path in inputs] or None
-    shown = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeRemainingColumn())
+    previous = None if fresh else unfinished_profile(app, where)
+    given = read_inputs(inputs)
+    shown = console(is_error=True)
+    what, detail = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[detail]}"))
+    columns = (what, BarColumn(), detail, TimeRemainingColumn())
     with Progress(*columns, console=shown, disable=as_json) as progress:
         task = progress.add_task(f"profiling {app.stem}", total=budget, detail="")
 
@@ -135,12 +127,8 @@ def plan_output(
     Raises:
         GrainwiseError: the app, its profile or an option cannot be used.
     """
-    if rate <= 0:
-        raise ConfigurationError(f"--rate must be positive, not {rate:g}")
-    if slo_ms is not None and slo_ms <= 0:
-        raise ConfigurationError(f"--slo-ms must be positive, not {slo_ms:g}")
-    if cores is not None and cores <= 0:
-        raise ConfigurationError(f"--cores must be positive, not {cores:g}")
+    for option, value in (("--rate", rate), ("--slo-ms", slo_ms), ("--cores", cores)):
+        check_positive(option, value)
     spec = read_spec(app)
     measured = read_profile(app, path)
     check(measured, spec=spec, device_class=None)
@@ -161,7 +149,7 @@ def plan_output(
             capabilities=capabilities(mechanism, ARENA_MIB << 20),
             prices=NOMINAL_PRICES,
             objective=objective,
-            grain=parse_grain(spec, grain) if grain else None,
+            grain=read_grain(spec, grain),
         )
     )
     return PlanOutput(rate, spec.slo, measured.device_class, render_grain(table.winner.plan.grain), table)
@@ -210,10 +198,11 @@ def serve_app(options: "ServeOptions", profile_budget: float, as_json: bool) -> 
     Raises:
         GrainwiseError: it cannot begin.
     """
-    if not options.app_path.is_file():
-        raise ConfigurationError(f"there is no app file {options.app_path}; give the path of a Python file with an App")
-    if options.profile is None and profile_budget > 0 and not profile_path(options.app_path).exists():
-        Console(stderr=True).print(f"no profile of {options.app_path} yet: measuring for {profile_budget:g} s first")
+    check_app_file(options.app_path)
+    beside = profile_path(options.app_path)
+    is_wanted = not beside.exists() or unfinished_profile(options.app_path, beside) is not None
+    if options.profile is None and profile_budget > 0 and is_wanted:
+        console(is_error=True).print(f"no finished profile of {options.app_path} yet: measuring for {profile_budget:g} s first")
         profile_app(options.app_path, profile_budget, [], None, False, False)
     run_on_uvloop(_serve(options, as_json))
 
@@ -243,11 +232,13 @@ async def _serve(options: "ServeOptions", as_json: bool) -> None:
     from grainwise.cli.serving import Serving
     from grainwise.gateway.server import on_signals
 
-    shown = Console(stderr=True)
+    shown = console(is_error=True)
     serving = await Serving.open(options)
     try:
         remove = on_signals(serving.drain)
         await serving.ready()
+        if serving.is_stopping:
+            return
         plan = serving.table.winner.plan
         at = serving.addresses
         if as_json:
@@ -270,8 +261,9 @@ async def _serve(options: "ServeOptions", as_json: bool) -> None:
             shown.print(f"admin API at {at.admin}; log in {serving.log.folder}")
             if serving.measured.device_class != serving.device_class:
                 shown.print(
-                    f"[yellow]profile of another machine accepted: measured on {serving.measured.device_class}, "
-                    f"this is {serving.device_class}[/yellow]"
+                    f"profile of another machine accepted: measured on {serving.measured.device_class}, "
+                    f"this is {serving.device_class}",
+                    style="yellow",
                 )
         await serving.stopped(lambda: shown.print("draining: no new requests; those in flight are answered"))
         remove()

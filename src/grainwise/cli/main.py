@@ -10,6 +10,7 @@ from grainwise.cli.errors import reported
 cli = typer.Typer(
     name="grainwise",
     help="Serve multi-stage ML applications at the granularity that meets the SLO at the least cost.",
+    epilog="Example: grainwise serve examples/text/app.py",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,5 +1,6 @@
 """Where profiles lie and how the commands find them."""
 
+import hashlib
 from pathlib import Path
 
 from grainwise.domain.app import AppSpec
@@ -37,6 +38,20 @@ def read_profile(app_path: Path, path: Path | None) -> Profile:
     except OSError as error:
         raise ArtifactError(f"there is no profile at {wanted} ({error.strerror}); run: grainwise profile {app_path}") from error
     return read(data)
+
+
+def unfinished_profile(app_path: Path, path: Path) -> Profile | None:
+    """The profile at ``path``, if it was interrupted and is of this app file as it is now and of this machine.
+
+    Does not import the app.
+    """
+    try:
+        found = read(path.read_bytes())
+        source_digest = hashlib.sha256(app_path.read_bytes()).hexdigest()
+    except (OSError, ArtifactError):
+        return None
+    is_ours = found.source_digest == source_digest and found.device_class == device_class()
+    return found if is_ours and not found.is_complete else None
 
 
 def save_profile(profile: Profile, path: Path) -> None:

@@ -14,10 +14,13 @@ from grainwise.domain.plan import FunctionPlan, Grain, Plan, render_grain
 from grainwise.planning.problem import PlanTable
 
 
-def console() -> Console:
-    """Standard output; wide enough that piped tables keep their columns."""
-    shown = Console()
-    return shown if shown.is_terminal else Console(width=120)
+def console(*, is_error: bool = False) -> Console:
+    """Standard output or error, which takes text as it is: an annotation such as ``list[str]`` is no markup.
+
+    Wide enough that piped tables keep their columns.
+    """
+    shown = Console(stderr=is_error, markup=False)
+    return shown if shown.is_terminal else Console(stderr=is_error, markup=False, width=120)
 
 
 def render_function(function: FunctionPlan) -> str:

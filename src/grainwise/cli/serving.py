@@ -10,18 +10,19 @@ import msgspec
 import psutil
 from msgspec import Struct
 
+from grainwise.cli.options import check_positive, read_grain
 from grainwise.cli.profiles import find_profile
 from grainwise.control.controller import Controller
 from grainwise.control.events import AppDeployed, CapacityChanged, PlanRequested
 from grainwise.control.invariants import Monitor, check_state
+from grainwise.control.scaling import GIVE_UP_STARTS
 from grainwise.domain.app import AppSpec, Slo
 from grainwise.domain.config import AppConfig
-from grainwise.domain.errors import CapacityError, ConfigurationError
+from grainwise.domain.errors import CapacityError
 from grainwise.domain.machine import NOMINAL_PRICES, Node
 from grainwise.domain.plan import Grain, Objective
 from grainwise.gateway.admin import AdminListen
 from grainwise.gateway.door import HttpDoor
-from grainwise.gateway.grains import parse_grain
 from grainwise.gateway.limits import Limits
 from grainwise.gateway.server import Addresses, Server
 from grainwise.planning.problem import PlanTable, Problem
@@ -59,6 +60,10 @@ class ServeOptions(Struct, frozen=True):
     limits: Limits = msgspec.field(default_factory=Limits)
     check_invariants: bool = False
     reserve_cores: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive("--rate", self.rate_per_s)
+        check_positive("--slo-ms", self.slo_ms)
 
 
 class CostStatus(Struct, frozen=True):
@@ -134,13 +139,11 @@ class Serving:
         self.measured, self.device_class = find_profile(options.app_path, declared, options.profile, options.accept_profile)
         spec = declared
         if options.slo_ms is not None:
-            if options.slo_ms <= 0:
-                raise ConfigurationError(f"--slo-ms must be positive, not {options.slo_ms}")
             spec = msgspec.structs.replace(declared, slo=Slo(options.slo_ms, declared.slo.target))
         self.spec = spec
         node = this_node(reserve_cores=options.reserve_cores)
         self._planner = ProcessPlanner(compute, self.driver.post)
-        problem = self.problem(node, options.rate_per_s, parse_grain(spec, options.grain) if options.grain else None)
+        problem = self.problem(node, options.rate_per_s, read_grain(spec, options.grain))
         answer = await self._planner.solve(problem)
         if answer.table is None:
             raise CapacityError(f"no first plan for {spec.name!r}: {answer.error}")
@@ -209,29 +212,40 @@ class Serving:
             check_state(self.controller, self.monitor)
 
     async def ready(self, timeout_s: float = 120.0) -> None:
-        """Wait until every function of the plan has an instance that serves.
+        """Wait until every function of the plan has an instance that serves, or until ``drain`` is called.
 
         Raises:
             CapacityError: instances do not start, or not in time.
         """
-        is_ready = asyncio.Event()
+        settled = asyncio.Event()
+        state = self.controller.state.apps[self.spec.name]
 
         def look(*_: object) -> None:
-            app = self.controller.state.apps[self.spec.name]
-            if app.starts_failed >= 3 or self.controller.status(self.spec.name).is_ready:
-                is_ready.set()
+            if self._is_ready() or state.starts_failed >= GIVE_UP_STARTS:
+                settled.set()
 
         self.driver.observe(look)
         look()
+        waits = [asyncio.ensure_future(event.wait()) for event in (settled, self._stop)]
         try:
-            await asyncio.wait_for(is_ready.wait(), timeout_s)
-        except TimeoutError as error:
-            raise CapacityError(f"the instances of {self.spec.name!r} were not ready within {timeout_s:.0f} s") from error
+            done, _ = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.driver.unobserve(look)
-        app = self.controller.state.apps[self.spec.name]
-        if app.starts_failed:
-            raise CapacityError(f"the instances of {self.spec.name!r} do not start: {app.last_start_error}")
+            for wait in waits:
+                wait.cancel()
+        if self.is_stopping or self._is_ready():
+            return
+        if not done:
+            raise CapacityError(f"the instances of {self.spec.name!r} were not ready within {timeout_s:.0f} s")
+        raise CapacityError(f"the instances of {self.spec.name!r} do not start: {state.last_start_error}")
+
+    def _is_ready(self) -> bool:
+        return self.controller.status(self.spec.name).is_ready
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether ``drain`` has been called."""
+        return self._stop.is_set()
 
     # AdminBackend
 
