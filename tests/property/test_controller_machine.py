@@ -10,9 +10,6 @@ from typing import Any
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from worlds.apps import SHAPES
-from worlds.control import HARD, HOP, SOFT, World, model_of
-from worlds.grains import legal_grains, plan_for
 
 from grainwise.control.actions import Invoke, LoadStages, StartInstance
 from grainwise.control.controller import Controller
@@ -22,6 +19,9 @@ from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import Node
 from grainwise.domain.time import MILLISECOND, SECOND
 from grainwise.domain.values import Payload, Ref
+from worlds.apps import SHAPES
+from worlds.control import HARD, HOP, SOFT, World, model_of
+from worlds.grains import legal_grains, plan_for
 
 assert HOP
 

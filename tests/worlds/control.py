@@ -154,6 +154,7 @@ class World:
         max_batch: int = 4,
         warm: bool = True,
         is_checked: bool = True,
+        started: Callable[[StartInstance], str] = lambda action: "ok",
     ) -> None:
         self.controller = Controller()
         self.monitor = Monitor()
@@ -166,7 +167,7 @@ class World:
         self.service_us = service_us
         self.start_us = start_us
         self.invoked: Callable[[Invoke], Any] = lambda action: "done"
-        self.started: Callable[[StartInstance], str] = lambda action: "ok"
+        self.started = started
         self.loaded: Callable[[LoadStages], str] = lambda action: "ok"
         self.before: Callable[[Event, list[Action]], None] = lambda event, actions: None
         self.fails: set[int] = set()

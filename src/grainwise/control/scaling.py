@@ -182,13 +182,22 @@ class Scaler:
         core = self._core
         if app.transition is not None:
             return 0
+        left = [
+            [group.mask, self._fleet.serving(app, group.mask) - autoscale.decide(self._view(app, plan_id, group)).instances]
+            for plan_id in app.plans
+            for group in core.routing(app, plan_id).groups
+        ]
+        masks = [group.mask for group in core.routing(app, app.plan_id).groups]
         earliest = 0
-        for instance in sorted(self._fleet.idle(app).values(), key=_age):
-            serves = self._serves(app, instance)
-            is_spare = all(
-                self._fleet.serving(app, group.mask) > autoscale.decide(self._view(app, plan_id, group)).instances
-                for plan_id, group in serves
-            )
+        # What fits no function of the plan exactly goes first, then what has been idle longest.
+        for instance in sorted(
+            self._fleet.idle(app).values(), key=lambda each: (each.stages in masks, each.idle_since, each.number)
+        ):
+            serves = [entry for entry in left if instance.stages & entry[0] == entry[0]]
+            is_spare = all(spare > 0 for _, spare in serves)
+            if is_spare:
+                for entry in serves:
+                    entry[1] -= 1
             view = keep_alive.IdleView(instance.idle_since, app.deployed.config.keep_alive_us, is_spare, not serves)
             decision = keep_alive.decide(view, core.now)
             if isinstance(decision, keep_alive.End):
@@ -197,16 +206,3 @@ class Scaler:
             elif decision.until and (not earliest or decision.until < earliest):
                 earliest = decision.until
         return earliest
-
-    def _serves(self, app: AppState, instance: Instance) -> list[tuple[str, Group]]:
-        return [
-            (plan_id, group)
-            for plan_id in app.plans
-            for group in self._core.routing(app, plan_id).groups
-            if instance.stages & group.mask == group.mask
-        ]
-
-
-def _age(instance: Instance) -> tuple[Instant, int]:
-    """Longest idle first."""
-    return instance.idle_since, instance.number
