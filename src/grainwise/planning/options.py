@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.problem import Problem
+from grainwise.planning.scaled import HEADROOM
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
 from grainwise.predictors.groups import GroupFacts
 from grainwise.predictors.samples import factor_moments
@@ -68,8 +69,9 @@ def batches(problem: Problem, facts: GroupFacts) -> tuple[int, ...]:
 def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
     """The configurations of a group that no other beats in time, cost and resources at once; cheapest first.
 
-    There are none where an instance fits no node or a value at the group's border is too long for the platform. Further
-    instances are tried while they spread a fan-out or while a wait for one is likely enough to decide the SLO.
+    There are none where an instance fits no node or a value at the group's border is too long for the platform. There are at
+    least as many instances as the autoscaler would start; more are tried while they spread a fan-out or while a wait for one is
+    likely enough to decide the SLO.
     """
     if facts.largest_bytes > problem.capabilities.payload_limit_bytes:
         return ()
@@ -82,7 +84,8 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
         if problem.capabilities.is_share_hard:
             most = sum(math.floor(node.usable_cores / share + _EPSILON) for node in problem.nodes)
         for batch in batches(problem, facts):
-            for instances in range(1, min(most, room) + 1):
+            bound = min(most, room)
+            for instances in range(1, bound + 1):
                 station = make_station(
                     problem,
                     facts,
@@ -91,7 +94,9 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
                     instances=instances,
                     rate_per_s=problem.workload.rate_per_s,
                 )
-                all_found.append(_choice(problem, facts, share, batch, instances, min(most, room), station))
+                if station.utilisation > HEADROOM and instances < bound:
+                    continue
+                all_found.append(_choice(problem, facts, share, batch, instances, bound, station))
                 if instances >= facts.items and station.wait.probability < rarely:
                     break
     steady = [choice for choice in all_found if choice.utilisation <= MAX_UTILISATION]
@@ -106,7 +111,7 @@ def _choice(
         cpu_cores=share,
         max_batch=batch,
         instances=instances,
-        min_instances=1,
+        min_instances=station.side_by_side,
         max_instances=most,
         device=facts.device,
         memory_mib=round(facts.memory_mib, 3),

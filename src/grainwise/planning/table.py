@@ -7,6 +7,7 @@ from grainwise.planning.granularity import check_granularity, granularities
 from grainwise.planning.nearest import describe_nearest
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.reasons import because, with_lacks
+from grainwise.planning.scaled import as_scaled
 from grainwise.predictors.evaluate import Evaluation
 
 
@@ -32,7 +33,7 @@ def compute(problem: Problem) -> PlanTable:
     ranked.sort(key=lambda each: _rank(each, target))
     current = None
     if problem.current is not None:
-        current = Evaluation(problem, problem.current, groups.facts).predict()
+        current = Evaluation(problem, as_scaled(problem, problem.current, groups.facts), groups.facts).predict()
     winner = ranked[0]
     is_feasible = winner.option.meets_slo
     reason = because(problem, ranked)
