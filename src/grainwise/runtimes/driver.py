@@ -26,7 +26,7 @@ from grainwise.control.actions import (
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event, Wake
 from grainwise.control.performers import Door, Planner, Runtime, Store
-from grainwise.domain.time import SECOND, Instant
+from grainwise.domain.time import MILLISECOND, Instant
 from grainwise.runtimes.log_writer import LogWriter
 
 Observer = Callable[[Event, list[Action], Instant], None]
@@ -127,11 +127,19 @@ class Driver:
     def _wake_at(self, action: WakeAt) -> None:
         if self._wake is not None:
             self._wake.cancel()
-        delay = max(0, action.at - self.now()) / SECOND
-        self._wake = asyncio.get_running_loop().call_later(delay, self._on_wake)
+        self._arm(action.at)
 
-    def _on_wake(self) -> None:
+    def _arm(self, at: Instant) -> None:
+        # Rounded up to what a loop's timers can tell apart; uvloop would round down and call too early.
+        delay_ms = -(-max(0, at - self.now()) // MILLISECOND)
+        self._wake = asyncio.get_running_loop().call_later(delay_ms / 1000, self._on_wake, at)
+
+    def _on_wake(self, at: Instant) -> None:
         self._wake = None
+        if self.now() < at:
+            # The loop reckons from when its turn began, which may be a while ago.
+            self._arm(at)
+            return
         self.post(Wake())
 
     def close(self) -> None:

@@ -1,15 +1,18 @@
 """Writes the log off the hot path: a bounded buffer, a thread that encodes and writes, segments, bounded retention."""
 
+import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 from grainwise.control.actions import Action
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event
 from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, decode, encode
-from grainwise.domain.errors import ArtifactError
+from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.time import Instant
 
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -17,12 +20,28 @@ RETAINED_BYTES = 1024 * 1024 * 1024
 BUFFER_ENTRIES = 200_000
 FLUSH_SECONDS = 0.2
 
+logger = logging.getLogger("grainwise.log")
+
 
 class LogWriter:
     """Appends to ``folder/segment-NNNNN.log``.
 
     ``append`` is cheap and never blocks: entries that do not fit the buffer are dropped and a ``Gap`` is recorded, which a
-    replay refuses to cross. A segment that is full is followed by one that opens with a snapshot of the controller.
+    replay refuses to cross. A segment that is full, or behind a gap, is followed by one that opens with a snapshot of the
+    controller. Where the disk refuses, the log ends there and the server goes on.
+
+    Args:
+        folder: made if need be; holds no log yet.
+        seed: of the run, for the header.
+        note: for the header.
+        segment_bytes: about how long a segment is.
+        retained_bytes: the oldest segments beyond it are deleted; the latest stays.
+        tail_entries: how many of the latest entries ``tail`` can give.
+        buffer_entries: how many may wait to be written.
+
+    Raises:
+        ConfigurationError: the folder cannot be written.
+        ArtifactError: it holds a log.
     """
 
     def __init__(
@@ -34,27 +53,39 @@ class LogWriter:
         segment_bytes: int = SEGMENT_BYTES,
         retained_bytes: int = RETAINED_BYTES,
         tail_entries: int = 1000,
+        buffer_entries: int = BUFFER_ENTRIES,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.glob("segment-*.log")):
-            raise ArtifactError(f"the log folder {folder} already holds a log; give an empty folder")
         self.folder = folder
         self._seed = seed
         self._note = note
         self._segment_bytes = segment_bytes
         self._retained_bytes = retained_bytes
-        self._buffer: deque[Record] = deque()
+        self._buffer_entries = buffer_entries
+        self._buffer: deque[Record | threading.Event] = deque()
         self._tail: deque[Entry] = deque(maxlen=tail_entries)
         self._gap_first = -1
+        self._last_seq = -1
         self._segment = 0
+        self._wanted_segment = 0
+        self._written_segment = 0
         self._written = 0
-        self._wants_segment = False
         self._is_closed = False
         self._signal = threading.Event()
-        self._file = self._path(0).open("wb")
+        self._file = self._open_first()
         self._buffer.append(self._header(0, b""))
         self._thread = threading.Thread(target=self._run, name="grainwise-log", daemon=True)
         self._thread.start()
+
+    def _open_first(self) -> BinaryIO:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if any(self.folder.glob("segment-*.log")):
+                raise ArtifactError(f"the log folder {self.folder} already holds a log; give an empty folder")
+            return self._path(0).open("wb")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the log folder {self.folder} cannot be written: {error.strerror}; give another with --log"
+            ) from error
 
     def _path(self, segment: int) -> Path:
         return self.folder / f"segment-{segment:05d}.log"
@@ -66,43 +97,81 @@ class LogWriter:
         """Hand one entry over."""
         entry = Entry(seq, now, event, actions)
         self._tail.append(entry)
-        if len(self._buffer) >= BUFFER_ENTRIES:
+        self._last_seq = seq
+        if len(self._buffer) >= self._buffer_entries:
             if self._gap_first < 0:
                 self._gap_first = seq
             return
         if self._gap_first >= 0:
-            self._buffer.append(Gap(self._gap_first, seq - 1))
+            # This entry still belongs to the gap: what follows starts from a snapshot of after it.
+            self._buffer.append(Gap(self._gap_first, seq))
             self._gap_first = -1
+            self._begin_segment(self._segment + 1, seq, controller)
+            return
         self._buffer.append(entry)
-        if self._wants_segment:
-            self._wants_segment = False
-            self._segment += 1
-            self._buffer.append(self._header(seq + 1, controller.snapshot()))
+        if self._wanted_segment > self._segment:
+            self._begin_segment(self._wanted_segment, seq, controller)
+
+    def _begin_segment(self, segment: int, after_seq: int, controller: Controller) -> None:
+        self._segment = segment
+        self._buffer.append(self._header(after_seq + 1, controller.snapshot()))
 
     def tail(self, count: int) -> list[Entry]:
         """The latest entries, oldest first."""
         return list(self._tail)[-count:] if count > 0 else []
 
+    def flush(self) -> None:
+        """Wait until everything that was handed over is written, or until the disk has refused it."""
+        if self._is_closed:
+            return
+        is_written = threading.Event()
+        self._buffer.append(is_written)
+        self._signal.set()
+        is_written.wait()
+
     def _run(self) -> None:
-        while not self._is_closed:
-            self._signal.wait(FLUSH_SECONDS)
+        try:
+            while not self._is_closed:
+                self._signal.wait(FLUSH_SECONDS)
+                self._signal.clear()
+                self._drain()
             self._drain()
-        self._drain()
+            self._file.close()
+        except OSError as error:
+            logger.error("the log in %s ends here, it cannot be written any more: %s", self.folder, error)
+            with suppress(OSError):
+                self._file.close()
+            while not self._is_closed:
+                self._discard()
+                self._signal.wait(FLUSH_SECONDS)
+                self._signal.clear()
+            self._discard()
+
+    def _discard(self) -> None:
+        while self._buffer:
+            record = self._buffer.popleft()
+            if isinstance(record, threading.Event):
+                record.set()
 
     def _drain(self) -> None:
         buffer = self._buffer
         while buffer:
             record = buffer.popleft()
+            if isinstance(record, threading.Event):
+                self._file.flush()
+                record.set()
+                continue
             frame = encode(record)
             if isinstance(record, Header) and record.segment:
                 self._file.close()
                 self._file = self._path(record.segment).open("wb")
+                self._written_segment = record.segment
                 self._written = 0
                 self._retain()
             self._file.write(frame)
             self._written += len(frame)
             if self._written >= self._segment_bytes:
-                self._wants_segment = True
+                self._wanted_segment = self._written_segment + 1
         self._file.flush()
 
     def _retain(self) -> None:
@@ -115,22 +184,43 @@ class LogWriter:
             path.unlink()
 
     def close(self) -> None:
-        """Write what is buffered and end."""
+        """Write what is buffered and end. Idempotent."""
         if self._is_closed:
             return
+        if self._gap_first >= 0:
+            self._buffer.append(Gap(self._gap_first, self._last_seq))
         self._is_closed = True
         self._signal.set()
         self._thread.join()
-        self._file.close()
 
 
 def read_log(path: Path) -> list[Record]:
     """The records of a log folder or of one segment file, in order.
 
+    Where a segment does not begin with the entry after the last one before it (a file is missing or was cut off), there is a
+    ``Gap``.
+
     Raises:
-        ArtifactError: there is no log at ``path``, or it is malformed.
+        ArtifactError: there is no log at ``path``, it cannot be read, or it is malformed.
     """
     segments = sorted(path.glob("segment-*.log")) if path.is_dir() else [path]
     if not segments or not segments[0].exists():
         raise ArtifactError(f"there is no log at {path}; give the folder that `grainwise serve --log` wrote")
-    return [record for segment in segments for record in decode(segment.read_bytes(), str(segment))]
+    records: list[Record] = []
+    next_seq = -1
+    for segment in segments:
+        try:
+            data = segment.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"the log {segment} cannot be read: {error.strerror}") from error
+        for record in decode(data, str(segment)):
+            if isinstance(record, Header):
+                if next_seq >= 0 and record.first_seq != next_seq:
+                    records.append(Gap(next_seq, record.first_seq - 1))
+                next_seq = record.first_seq
+            else:
+                next_seq = (record.seq if isinstance(record, Entry) else record.last_seq) + 1
+            records.append(record)
+    if not records:
+        raise ArtifactError(f"the log {path} is empty; the run that wrote it ended before its first entry")
+    return records

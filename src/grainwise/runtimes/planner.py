@@ -1,11 +1,12 @@
 """Plans in another process, so that a slow search never holds up a request.
 
 The callable is injected by name: this layer knows how to run a planner beside the loop, not which planner. Problems and tables
-cross as MessagePack; the process ends when its input does, so it never outlives the server.
+cross as MessagePack; the process ends with its input, and where the kernel can see to it with the server, however that ends.
 """
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 
@@ -55,23 +56,47 @@ class ProcessPlanner:
     async def solve(self, problem: Problem) -> PlannerAnswer:
         """Compute one table in the planner's process."""
         async with self._lock:
-            process = self._process
-            if process is None or process.returncode is not None:
-                command = (sys.executable, "-m", "grainwise.runtimes.planner_process", self._target)
-                process = self._process = await asyncio.create_subprocess_exec(
-                    *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LIMIT
-                )
-            if process.stdin is None or process.stdout is None:
-                return PlannerAnswer(None, "the planner's process has no pipes")
-            body = msgspec.msgpack.encode(problem)
             try:
-                process.stdin.write(len(body).to_bytes(_FRAME, "big") + body)
-                await process.stdin.drain()
-                length = int.from_bytes(await process.stdout.readexactly(_FRAME), "big")
-                return self._answers.decode(await process.stdout.readexactly(length))
+                process = await self._running()
+                return await self._exchange(process, msgspec.msgpack.encode(problem))
             except (OSError, asyncio.IncompleteReadError):
-                await process.wait()
-                return PlannerAnswer(None, f"the planner's process ended with {process.returncode}; the present plan stays")
+                code = await self._ended()
+                return PlannerAnswer(None, f"the planner's process ended with {code}; the present plan stays")
+            except msgspec.MsgspecError as error:
+                await self._ended()
+                return PlannerAnswer(None, f"the planner's process gave no answer that can be read: {error}")
+            except asyncio.CancelledError:
+                # Its answer would be taken for that of the next problem.
+                await self._ended()
+                raise
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        process = self._process
+        if process is None or process.returncode is not None:
+            command = (sys.executable, "-m", "grainwise.runtimes.planner_process", self._target, str(os.getpid()))
+            process = self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LIMIT
+            )
+        return process
+
+    async def _exchange(self, process: asyncio.subprocess.Process, body: bytes) -> PlannerAnswer:
+        sink, source = process.stdin, process.stdout
+        assert sink is not None
+        assert source is not None
+        sink.write(len(body).to_bytes(_FRAME, "big") + body)
+        await sink.drain()
+        length = int.from_bytes(await source.readexactly(_FRAME), "big")
+        return self._answers.decode(await source.readexactly(length))
+
+    async def _ended(self) -> int | None:
+        """End the process, if it has not, and forget it; its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        return await process.wait()
 
     async def _run(self, problem: Problem) -> None:
         answer = await self.solve(problem)
@@ -82,13 +107,11 @@ class ProcessPlanner:
 
     async def close(self) -> None:
         """Abandon what is being computed and end the process."""
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        process = self._process
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._ended()
 
 
 class InlinePlanner:

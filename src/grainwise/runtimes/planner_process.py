@@ -8,6 +8,7 @@ from typing import BinaryIO
 import msgspec
 
 from grainwise.planning.problem import Problem
+from grainwise.runtimes.local.lifeline import die_with_parent
 from grainwise.runtimes.planner import Compute, PlannerAnswer
 
 _NICENESS = 10
@@ -32,11 +33,16 @@ def serve(compute: Compute, source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Entry point: the planner is named as ``module:function``."""
+    """Entry point: the planner as ``module:function``, and the server's process id."""
+    if sys.platform == "linux":
+        die_with_parent(int(sys.argv[2]))
     os.nice(_NICENESS)
+    # Whatever a planner prints goes where errors go: standard output carries frames.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     module, _, name = sys.argv[1].partition(":")
     compute: Compute = getattr(importlib.import_module(module), name)
-    serve(compute, sys.stdin.buffer, sys.stdout.buffer)
+    serve(compute, sys.stdin.buffer, sink)
 
 
 if __name__ == "__main__":
