@@ -15,9 +15,15 @@ TRIED = 2
 
 _STEPS = 4
 
+_MARGINS = (1.0, 0.95, 0.8)
+"""A plan found for one load is only a guess of what is found for another; these parts of it are tried in turn."""
+
+_HARDLY_ANY = 1e-3
+"""The part of the rate asked for that stands for no load at all."""
+
 
 def describe_nearest(problem: Problem, ranked: Sequence[Best]) -> str:
-    """One sentence for people.
+    """One sentence for people. What it calls feasible has been planned.
 
     Args:
         problem: an infeasible problem.
@@ -28,6 +34,8 @@ def describe_nearest(problem: Problem, ranked: Sequence[Best]) -> str:
     latency = _nearest_latency_ms(problem, ranked)
     if latency is not None:
         said.append(f"nearest feasible SLO at {rate:g}/s: {latency[0]:g} ms with {latency[1]}")
+    else:
+        said.append(f"no SLO is feasible at {rate:g}/s")
     fastest = _highest_rate(problem, ranked)
     if fastest is not None:
         said.append(f"highest feasible rate at {slo.latency_ms:g} ms: {fastest[0]:g}/s with {fastest[1]}")
@@ -37,20 +45,32 @@ def describe_nearest(problem: Problem, ranked: Sequence[Best]) -> str:
 
 
 def _nearest_latency_ms(problem: Problem, ranked: Sequence[Best]) -> tuple[float, str] | None:
-    """Between the SLO, which is infeasible, and the target quantile of a plan that is known."""
+    """Between the SLO, which is infeasible, and about the target quantile of a plan that is known."""
     level = problem.app.slo.target
-    steady = [each for each in ranked if each.option.predicted.utilisation < 1] or list(ranked)
-    known = sorted(steady, key=lambda each: (each.evaluation.latency_ms(level), each.option.plan.id))
-    high, name = _round_up(known[0].evaluation.latency_ms(level)), render_grain(known[0].option.plan.grain)
-    if not math.isfinite(high) or known[0].option.predicted.utilisation >= 1:
+    steady = [each for each in ranked if each.option.predicted.utilisation < 1]
+    if not steady:
         return None
+    known = sorted(steady, key=lambda each: (each.evaluation.latency_ms(level), each.option.plan.id))[:TRIED]
+
+    def grain_at(latency_ms: float) -> str | None:
+        return _feasible(
+            msgspec.structs.replace(problem, app=msgspec.structs.replace(problem.app, slo=Slo(latency_ms, level))), known
+        )
+
     low = problem.app.slo.latency_ms
+    for margin in _MARGINS:
+        high = _round_up(known[0].evaluation.latency_ms(level) / margin)
+        name = grain_at(high)
+        if name is not None:
+            break
+        low = high
+    else:
+        return None
     for _ in range(_STEPS):
         middle = _round_up((low + high) / 2)
         if middle >= high:
             break
-        eased = msgspec.structs.replace(problem, app=msgspec.structs.replace(problem.app, slo=Slo(middle, level)))
-        grain = _feasible(eased, known[:TRIED])
+        grain = grain_at(middle)
         if grain is None:
             low = middle
         else:
@@ -59,24 +79,38 @@ def _nearest_latency_ms(problem: Problem, ranked: Sequence[Best]) -> tuple[float
 
 
 def _highest_rate(problem: Problem, ranked: Sequence[Best]) -> tuple[float, str] | None:
-    """Between the capacity of a plan that is known and the rate asked for, which is infeasible."""
-    target = problem.app.slo.target
+    """Between about the capacity of a plan that is known and the rate asked for, which is infeasible."""
+    target, high = problem.app.slo.target, problem.workload.rate_per_s
     capacities = [(each.evaluation.capacity_per_s(target), each) for each in ranked]
     capacities.sort(key=lambda each: (-each[0], each[1].option.plan.id))
     known = [each for _, each in capacities]
-    low, name = _round_down(capacities[0][0]), render_grain(known[0].option.plan.grain)
-    high = problem.workload.rate_per_s
+
+    def grain_at(rate_per_s: float, tried: int = TRIED) -> str | None:
+        eased = msgspec.structs.replace(problem.workload, rate_per_s=rate_per_s)
+        return _feasible(msgspec.structs.replace(problem, workload=eased), known[:tried])
+
+    low, name = 0.0, ""
+    for margin in _MARGINS:
+        guess = _round_down(min(capacities[0][0], high) * margin)
+        grain = grain_at(guess) if 0 < guess < high else None
+        if grain is not None:
+            low, name = guess, grain
+            break
+    if not name:
+        low = _round_down(high * _HARDLY_ANY)
+        name = grain_at(low, len(known)) or ""
+        if not name:
+            return None
     for _ in range(_STEPS):
-        middle = _round_down((low + high) / 2)
+        middle = _round_down(math.sqrt(low * high))
         if middle <= low:
             break
-        eased = msgspec.structs.replace(problem, workload=msgspec.structs.replace(problem.workload, rate_per_s=middle))
-        grain = _feasible(eased, known[:TRIED])
+        grain = grain_at(middle)
         if grain is None:
             high = middle
         else:
             low, name = middle, grain
-    return (low, name) if low > 0 else None
+    return low, name
 
 
 def _feasible(problem: Problem, known: Sequence[Best]) -> str | None:
