@@ -22,6 +22,8 @@ Compute = Callable[[Problem], PlanTable]
 
 _FRAME = 4
 _LIMIT = 64 * 1024 * 1024
+_GRACE_S = 5.0
+"""A process that has closed its output is about to end, and how it ends is worth telling."""
 
 
 class PlannerAnswer(msgspec.Struct, frozen=True):
@@ -60,7 +62,7 @@ class ProcessPlanner:
                 process = await self._running()
                 return await self._exchange(process, msgspec.msgpack.encode(problem))
             except (OSError, asyncio.IncompleteReadError):
-                code = await self._ended()
+                code = await self._ended(_GRACE_S)
                 return PlannerAnswer(None, f"the planner's process ended with {code}; the present plan stays")
             except msgspec.MsgspecError as error:
                 await self._ended()
@@ -88,14 +90,15 @@ class ProcessPlanner:
         length = int.from_bytes(await source.readexactly(_FRAME), "big")
         return self._answers.decode(await source.readexactly(length))
 
-    async def _ended(self) -> int | None:
-        """End the process, if it has not, and forget it; its exit code."""
+    async def _ended(self, grace_s: float = 0.0) -> int | None:
+        """Forget the process and end it, if it has not ended by itself within ``grace_s``; its exit code."""
         process, self._process = self._process, None
         if process is None:
             return None
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(process.wait(), grace_s)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         return await process.wait()
 
     async def _run(self, problem: Problem) -> None:
