@@ -116,11 +116,14 @@ class Driver:
         actions = self.controller.handle(event, now)
         seq = self._seq
         self._seq = seq + 1
-        if self._log is not None:
-            self._log.append(seq, now, event, actions, self.controller)
         performers = self._performers
-        for action in actions:
-            performers[type(action)](action)
+        try:
+            # Before the log, which nobody waits for; what performers post meanwhile is handled, and logged, after this event.
+            for action in actions:
+                performers[type(action)](action)
+        finally:
+            if self._log is not None:
+                self._log.append(seq, now, event, actions, self.controller)
         for observer in self._observers:
             observer(event, actions, now)
 
