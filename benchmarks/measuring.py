@@ -12,6 +12,8 @@ import msgspec
 import psutil
 from msgspec import Struct
 
+LEAST_ROUNDS = 3
+
 QUIET_CORES = 0.10
 """Foreign load (cores) up to which a round counts as taken on an idle machine."""
 
@@ -82,9 +84,9 @@ def this_machine() -> Machine:
 
 
 class ForeignLoad:
-    """Cores that processes outside this process's tree have used between ``begin`` and ``end``, steal by the host included.
+    """Cores that processes outside this process's tree use, round by round, steal by the host included.
 
-    A child that ends between the two is seen through the parent's account of its reaped children.
+    A child that ends inside a round is seen through the parent's account of its reaped children.
     """
 
     def __init__(self) -> None:
@@ -106,9 +108,22 @@ class ForeignLoad:
         return cores
 
     @property
+    def quiet(self) -> int:
+        """How many rounds were taken on an idle machine."""
+        return sum(cores <= QUIET_CORES for cores in self.rounds)
+
+    def kept(self) -> list[int]:
+        """The rounds that count: those on an idle machine, or, where there were fewer than three, the quieter half."""
+        quiet = [at for at, cores in enumerate(self.rounds) if cores <= QUIET_CORES]
+        if len(quiet) >= LEAST_ROUNDS:
+            return quiet
+        by_load = sorted(range(len(self.rounds)), key=self.rounds.__getitem__)
+        return sorted(by_load[: max(LEAST_ROUNDS, (len(by_load) + 1) // 2)])
+
+    @property
     def median(self) -> float:
-        """The median over the rounds."""
-        return statistics.median(self.rounds) if self.rounds else 0.0
+        """The median over the rounds that count."""
+        return statistics.median(self.rounds[at] for at in self.kept()) if self.rounds else 0.0
 
 
 def _busy_seconds() -> float:
