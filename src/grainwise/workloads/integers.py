@@ -29,10 +29,10 @@ class SplitMix64:
         """A uniform integer in ``[0, bound)``, without modulo bias.
 
         Raises:
-            ValueError: ``bound`` is not positive.
+            ValueError: ``bound`` is not in ``[1, 2**64]``.
         """
-        if bound <= 0:
-            raise ValueError(f"bound must be positive, not {bound}")
+        if not 0 < bound <= 1 << 64:
+            raise ValueError(f"bound must lie between 1 and 2**64, not {bound}")
         limit = (1 << 64) - (1 << 64) % bound
         value = self._next()
         while value >= limit:
@@ -49,6 +49,6 @@ def _exponential_table() -> tuple[int, ...]:
     return tuple(int((value / mean * _SCALE).to_integral_value()) for value in raw)
 
 
-def exponential_us(rng: SplitMix64, mean_us: int) -> int:
-    """An exponential duration of the given mean, in microseconds."""
-    return mean_us * _exponential_table()[rng.below(_QUANTILES)] // _SCALE
+def exponential(rng: SplitMix64, mean: int) -> int:
+    """An exponential duration of the given mean, in whatever unit the mean is in; rounded down to a whole one."""
+    return mean * _exponential_table()[rng.below(_QUANTILES)] // _SCALE
