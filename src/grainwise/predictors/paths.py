@@ -62,7 +62,8 @@ class Paths:
         app, model = self._scenario.app, self._scenario.model
         first = facts.extent.stages[0]
         total = np.full(SAMPLES, station.rounds * station.hop_us)
-        total = total + waits(station.wait, self._count + first) + waits(held, 2 * self._count + first)
+        total = total + waits(station.wait, self._count + first, 3 * self._count + first)
+        total = total + waits(held, 2 * self._count + first, 4 * self._count + first)
         for index, executions, time in zip(facts.extent.stages, facts.executions, station.stage_us, strict=True):
             if time <= 0:
                 continue
@@ -78,7 +79,7 @@ class Paths:
         return total
 
     def _takes(self, branch: Branch) -> Samples:
-        draws = levels(3 * self._count + branch.draw)
+        draws = levels(5 * self._count + branch.draw)
         return ((draws >= branch.low) & (draws < branch.high)).astype(np.float64)
 
     def _serves(self, facts: GroupFacts) -> Samples | None:

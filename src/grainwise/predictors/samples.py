@@ -67,12 +67,20 @@ def _ends(quantiles: tuple[float, ...]) -> tuple[float, ...]:
     return (quantiles[0], *quantiles, 2 * quantiles[-1] - quantiles[-2])
 
 
-def waits(waiting: Waiting, column: int) -> Samples | float:
-    """A wait in microseconds."""
-    if waiting.mean_us <= 0:
+def waits(waiting: Waiting, column: int, further: int) -> Samples | float:
+    """A wait in microseconds; ``further`` is a second column, for the wait behind others once a server is free."""
+    if waiting.mean_us <= 0 or waiting.probability <= 0:
         return 0.0
     if waiting.is_growing:
         return 2 * waiting.mean_us * levels(column)
-    scale = waiting.mean_us / waiting.probability
-    found: Samples = np.maximum(0.0, scale * (_exponential(column) + np.log(waiting.probability)))
-    return found
+    mean_us = waiting.mean_us / waiting.probability - waiting.shared_us
+    residual_us = min(waiting.residual_us, mean_us)
+    # Where in its tail a wait lies, between 0 and 1; below 0 for those that do not wait.
+    place = (levels(column) - 1) / waiting.probability + 1
+    inside = np.clip(place, 0.0, None)
+    even, uneven = 2 * inside, -np.log1p(-inside)
+    found = waiting.shared_us + residual_us * (waiting.evenness * even + (1 - waiting.evenness) * uneven)
+    if mean_us > residual_us:
+        # The rest of the mean, exponential with the whole mean, for the fraction that this leaves.
+        found = found + mean_us * np.maximum(0.0, _exponential(further) + np.log(1 - residual_us / mean_us))
+    return np.where(place > 0, found, 0.0)

@@ -100,8 +100,8 @@ def make_station(
 
     # A request alone: its items are dealt out evenly, at most a full batch at a time.
     alone = min(float(max_batch), max(1.0, math.ceil(facts.items / servers - 1e-9)))
-    batch = max(1.0, facts.items / math.ceil(max(facts.items, 1.0) / alone - 1e-9))
-    batch = _formed_batch(batch, float(max_batch), items_per_us / servers, occupancy_us)
+    least = max(1.0, facts.items / math.ceil(max(facts.items, 1.0) / alone - 1e-9))
+    batch = _formed_batch(least, float(max_batch), items_per_us / servers, occupancy_us)
     stages = stage_times_us(scenario, facts, batch, cpu_cores)
     occupied = hop_us(batch) + sum(stages)
     together = max(1, math.ceil(facts.items / batch - 1e-9))
@@ -116,8 +116,14 @@ def make_station(
         busy_fraction=min(busy, 1.0),
         saturation_fraction=min(busy, saturation) if busy < 1 else saturation,
         arrival_scv=scenario.workload.arrival_scv,
+        speedup=max(1.0, max_batch * occupancy_us(least) / (least * occupancy_us(float(max_batch)))),
         service_scv=_service_scv(scenario, facts, batch, stages, occupied),
     )
+    if batch < max_batch and busy < 1:
+        # Who waits is served together with what comes meanwhile, in a larger batch that takes longer.
+        waited_us = wait.mean_us / wait.probability if wait.probability > 0 else 0.0
+        larger = min(float(max_batch), batch + items_per_us / servers * waited_us)
+        wait = wait.with_shared(rounds * (occupancy_us(larger) - occupied))
     hop_cores = rate_per_s * invocations * scenario.hop.cpu_us(facts.bytes_in * batch) / 1e6
     demand_cores = busy * servers * cpu_cores + hop_cores
     full_cores = (
