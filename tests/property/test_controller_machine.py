@@ -20,10 +20,8 @@ from grainwise.domain.machine import Node
 from grainwise.domain.time import MILLISECOND, SECOND
 from grainwise.domain.values import Payload, Ref
 from worlds.apps import SHAPES
-from worlds.control import HARD, HOP, SOFT, World, model_of
+from worlds.control import HARD, SOFT, World, model_of
 from worlds.grains import legal_grains, plan_for
-
-assert HOP
 
 NAMES = sorted(SHAPES)
 LISTS = ("listed", "choice_on_element")
@@ -116,16 +114,17 @@ class ControllerMachine(RuleBasedStateMachine):
     )
     def ask(self, which: int, value: int, other: int, count: int, within: int, is_poison: bool) -> None:
         at = which % len(self.shapes)
-        name = self.shapes[at]
-        arguments: tuple[Any, ...] = (value,)
-        if name == "outer":
-            arguments = (value, other)
-        elif name in LISTS:
-            arguments = (list(range(value % 6)),)
+        arguments = self._arguments(self.shapes[at], value, other)
         for number in range(count):
             if is_poison and other == 3 and number == 0:
                 self.world.fails.add(len(self.world.asked) + 1)
             self.world.ask(*arguments, app=self.names[at], within_us=within)
+
+    @staticmethod
+    def _arguments(name: str, value: int, other: int) -> tuple[Any, ...]:
+        if name == "outer":
+            return (value, other)
+        return (list(range(value % 6)),) if name in LISTS else (value,)
 
     @rule(which=st.integers(0, 1000))
     def cancel(self, which: int) -> None:
@@ -249,8 +248,16 @@ class ControllerMachine(RuleBasedStateMachine):
         world = self.world
         self.fates, self.starts, self.loads = [], [], []
         note(f"drain from {world.outcomes()}")
-        world.post(CapacityChanged((Node("one", 8.0, 20_000.0), Node("two", 8.0, 20_000.0))))
+        world.post(CapacityChanged((Node("one", 99.0, 50_000.0), Node("two", 99.0, 50_000.0))))
         world.drain()
+        world.run_for(600 * SECOND)
+        probes = [
+            world.ask(*self._arguments(name, 3, 4), app=self.names[at], within_us=25 * SECOND)
+            for at, name in enumerate(self.shapes)
+        ]
+        world.fails.difference_update(probes)
+        world.drain()
+        assert [world.asked[probe].code for probe in probes] == ["ok"] * len(probes), "the world is well and a request is not"
         fresh = Controller()
         for entry in world.log:
             assert encode_actions(fresh.handle(entry.event, entry.now)) == encode_actions(entry.actions)

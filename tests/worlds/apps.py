@@ -187,6 +187,39 @@ def several(max_batch: int = 4) -> App:
     return s.app
 
 
+def late_key(max_batch: int = 4) -> App:
+    """A fan-out whose list is known before the key that decides whether it is to be taken apart."""
+    s = Stages("late-key", max_batch, 1000)
+
+    @s.app.flow
+    def flow(value: int) -> int:
+        key = s.parity(s.negate(s.plus_one(value)))
+
+        def body(item: int) -> int:
+            branches = {True: lambda v: s.total(each(s.double, v)), False: s.total}
+            return choose(key, branches, s.spread(item))
+
+        return s.total(each(body, s.spread(value)))
+
+    return s.app
+
+
+def unread(max_batch: int = 4) -> App:
+    """A stage whose results no one reads."""
+    s = Stages("unread", max_batch, 1000)
+
+    @s.app.flow
+    def flow(value: int) -> list[int]:
+        def body(item: int) -> int:
+            made = s.double(item)
+            s.negate(made)
+            return made
+
+        return each(body, s.spread(value))
+
+    return s.app
+
+
 SHAPES = {
     make.__name__: cache(make)
     for make in (
@@ -202,6 +235,8 @@ SHAPES = {
         choice_on_element,
         outer,
         several,
+        late_key,
+        unread,
     )
 }
 """A maker of each shape by its name; the same app is returned for the same batch."""

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from grainwise.control.actions import Action, Reject, RejectCode
-from grainwise.control.core import DEADLINE, DISPATCH, LIMIT, LOAD, Core
+from grainwise.control.core import DEADLINE, DISPATCH, LIMIT, PHASE, Core
 from grainwise.control.dispatch import Dispatcher
 from grainwise.control.endings import Endings
 from grainwise.control.events import (
@@ -132,7 +132,7 @@ class Controller:
         if not app.is_covered:
             hopeless = self._scaler.warm(app)
             if hopeless is not None:
-                self._refuse(event, "no_capacity", hopeless, max(SECOND, app.start_after - now))
+                self._refuse(event, "no_capacity", hopeless, self._scaler.retry_after_us(app))
                 return
         plan = app.plan_id
         routing = core.routing(app, plan)
@@ -247,6 +247,8 @@ class Controller:
             return
         app = core.state.apps[invocation.app]
         self._fleet.free(app, invocation.instance, event.invocation)
+        if event.kind == "refused":
+            self._distrust(app, invocation.instance, event.detail)
         for item in invocation.items:
             request = core.state.requests[item.request]
             request.running -= 1
@@ -259,6 +261,14 @@ class Controller:
             else:
                 self._retry(app, request, item, f"invocation {event.kind}: {event.detail}", "")
         self._go_on(app)
+
+    def _distrust(self, app: AppState, number: int, detail: str) -> None:
+        """An instance that refuses work is about to end or broken: what it refused has to run elsewhere."""
+        instance = self._core.state.instances.get(number)
+        if instance is not None and instance.phase == "ready":
+            self._fleet.kill(instance, Because("it refused an invocation", (("detail", detail),)))
+            app.is_covered = False
+            self._scaler.replace(app, instance)
 
     def _retry(self, app: AppState, request: Request, item: Waiting, detail: str, stage: str) -> None:
         """Each item again, alone, once; a second loss quarantines the request."""
@@ -276,8 +286,7 @@ class Controller:
         if instance is None or instance.phase != "starting":
             return
         app = self._core.state.apps[instance.app]
-        app.starts_failed = 0
-        app.start_after = 0
+        self._scaler.start_succeeded(app, instance.stages)
         self._fleet.ready(instance)
         self._go_on(app)
 
@@ -291,21 +300,21 @@ class Controller:
         self._fleet.gone(instance)
         app.is_covered = False
         if phase == "starting":
-            self._scaler.start_failed(app, event.detail)
+            self._scaler.start_failed(app, instance.stages, event.detail)
+            self._give_up(app)
         if phase in ("starting", "loading"):
             self._regranulation.failed(app, event.detail)
-        if phase == "ready" or phase == "loading" or instance.was_killed:
+        if phase in ("ready", "loading") or instance.was_killed:
             self._scaler.replace(app, instance)
-        if app.starts_failed >= GIVE_UP_STARTS:
-            self._give_up(app)
         self._go_on(app)
 
     def _give_up(self, app: AppState) -> None:
         """Whoever waits for a function of which no instance is there or on its way is told so."""
         because = Because("instances do not start", (("detail", app.last_start_error),))
-        retry_after_us = max(SECOND, app.start_after - self._core.now)
+        retry_after_us = self._scaler.retry_after_us(app)
         for mask, queue in list(app.queues.items()):
-            if not queue.items or self._fleet.has_or_awaits(app, mask):
+            backoff = app.backoffs.get(mask)
+            if backoff is None or backoff.failures < GIVE_UP_STARTS or self._fleet.has_or_awaits(app, mask):
                 continue
             for waiting in list(queue.waiting.values()):
                 request = self._core.state.requests.get(waiting.request)
@@ -423,8 +432,8 @@ class Controller:
                 self._endings.reject(core.state.requests[number], "deadline", PAST_DEADLINE)
             elif kind == LIMIT:
                 self._hung(core.state.invocations[number])
-            elif kind == LOAD:
-                self._load_hung(core.state.instances[number])
+            elif kind == PHASE:
+                self._never_ready(core.state.instances[number])
             elif kind == DISPATCH:
                 core.state.apps[name].queues[number].wait_until = 0
                 self._dispatcher.run()
@@ -446,10 +455,14 @@ class Controller:
         self._lose(app, instance, "hung past its limit", "")
         self._kill(app, instance, Because("hung past its limit", facts))
 
-    def _load_hung(self, instance: Instance) -> None:
+    def _never_ready(self, instance: Instance) -> None:
         app = self._core.state.apps[instance.app]
-        self._kill(app, instance, Because("it did not answer a load", (("instance", instance.number),)))
-        self._regranulation.failed(app, "a load that did not end")
+        phase = instance.phase
+        if phase == "starting":
+            self._scaler.start_failed(app, instance.stages, "a start that did not end")
+        self._kill(app, instance, Because(f"it was {phase} for too long", (("instance", instance.number),)))
+        self._regranulation.failed(app, f"{phase} that did not end")
+        self._give_up(app)
 
     def _kill(self, app: AppState, instance: Instance, because: Because) -> None:
         """Its memory is free, and it is replaced at the latest, when it has ended."""

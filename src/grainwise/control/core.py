@@ -13,8 +13,9 @@ from grainwise.control.routing import Group, Routing
 from grainwise.control.state import AppState, ControllerState
 from grainwise.domain.time import Instant, from_ms
 
-DEADLINE, LIMIT, DISPATCH, REVIEW, LOAD = 0, 1, 2, 3, 4
-"""Kinds of timers: a request's deadline, an invocation's limit, a queue's batch wait, an app's review, a load's limit."""
+DEADLINE, LIMIT, DISPATCH, REVIEW, PHASE = 0, 1, 2, 3, 4
+"""Kinds of timers: a request's deadline, an invocation's limit, a queue's batch wait, an app's review, the limit of an
+instance's start or load."""
 
 SWEEP = 4096
 """Below this many timers they are not swept."""
@@ -128,9 +129,9 @@ class Core:
             return request is None or request.is_ended
         if kind == LIMIT:
             return number not in state.invocations
-        if kind == LOAD:
+        if kind == PHASE:
             instance = state.instances.get(number)
-            return instance is None or instance.phase != "loading"
+            return instance is None or instance.phase not in ("starting", "loading") or instance.limit != at
         app = state.apps.get(name)
         if app is None:
             return True

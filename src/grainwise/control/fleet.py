@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from grainwise.control.actions import KillInstance, LoadStages, StartInstance, StopInstance
-from grainwise.control.core import LOAD, Core
+from grainwise.control.core import PHASE, Core
 from grainwise.control.state import AppState, Instance, NodeState, PendingStart
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
@@ -13,9 +13,13 @@ from grainwise.policies import placement
 EPSILON = 1e-9
 """Slack for sums of shares that binary fractions cannot hold exactly."""
 
+START_FLOOR: Micros = 360 * SECOND
 LOAD_FLOOR: Micros = 60 * SECOND
-LOAD_FACTOR = 5.0
-"""An instance that does not answer a load within this many times the prediction, and the floor, is killed."""
+PATIENCE_FACTOR = 5.0
+"""An instance that does not answer a start or a load within this many times the prediction, and the floor, is killed.
+
+Runtimes limit starts themselves; the floor of a start is for one that fails to tell.
+"""
 
 
 class Fleet:
@@ -114,6 +118,7 @@ class Fleet:
         self._of[name][number] = instance
         node.memory_mib += memory
         _charge(instance, node, load_share)
+        self._set_limit(app, instance, mask, START_FLOOR)
         self._core.emit(StartInstance(number, name, mask, instance.node, load_share, memory, because))
         return number
 
@@ -149,11 +154,7 @@ class Fleet:
         instance.loading_mib = more
         instance.loading = mask & ~instance.stages
         self._set_phase(instance, "loading")
-        model = app.deployed.model
-        predicted = sum(
-            stage.load_us + stage.first_call_us for index, stage in enumerate(model.stages) if instance.loading >> index & 1
-        )
-        core.set_timer(core.now + max(LOAD_FLOOR, int(predicted * LOAD_FACTOR)), LOAD, instance.number)
+        self._set_limit(app, instance, instance.loading, LOAD_FLOOR)
         core.emit(LoadStages(instance.number, instance.loading, because))
         return True
 
@@ -223,6 +224,11 @@ class Fleet:
     def can_run(self, app: AppState, node: NodeState, cores: float) -> bool:
         """Whether a node has this much free for an invocation."""
         return app.deployed.capabilities.is_share_hard or node.usable_cores - node.cores >= cores - EPSILON
+
+    def _set_limit(self, app: AppState, instance: Instance, mask: int, floor: Micros) -> None:
+        predicted_us = app.deployed.model.cold_start_us(mask)
+        instance.limit = self._core.now + max(floor, int(predicted_us * PATIENCE_FACTOR))
+        self._core.set_timer(instance.limit, PHASE, instance.number)
 
     def _become_idle(self, instance: Instance) -> None:
         instance.phase = "ready"

@@ -4,9 +4,9 @@ from grainwise.control.core import REVIEW, Core
 from grainwise.control.dispatch import Dispatcher
 from grainwise.control.fleet import Fleet
 from grainwise.control.routing import Group
-from grainwise.control.state import AppState, Instance
+from grainwise.control.state import AppState, Backoff, Instance
 from grainwise.domain.because import Because
-from grainwise.domain.time import SECOND, Instant, from_ms
+from grainwise.domain.time import SECOND, Instant, Micros, from_ms
 from grainwise.policies import autoscale, keep_alive
 from grainwise.policies.placement import NoRoom
 
@@ -18,6 +18,7 @@ GIVE_UP_STARTS = 3
 
 WARM = Because("the first request of an idle app warms every function")
 REPLACE = Because("a lost instance is replaced")
+RESCUE = Because("items wait for a function of which there is no instance")
 
 
 class Scaler:
@@ -92,10 +93,12 @@ class Scaler:
         for group in self._core.routing(app, app.plan_id).groups:
             if self._fleet.has_or_awaits(app, group.mask):
                 continue
-            if self._core.now < app.start_after:
+            backoff = app.backoffs.get(group.mask)
+            if backoff is not None and self._core.now < backoff.until:
                 is_covered = False
-                if app.starts_failed >= GIVE_UP_STARTS and group.always_runs:
-                    facts = (("failed_starts", app.starts_failed), ("detail", app.last_start_error))
+                self.review_at(app, backoff.until)
+                if backoff.failures >= GIVE_UP_STARTS and group.always_runs:
+                    facts = (("failed_starts", backoff.failures), ("detail", app.last_start_error))
                     hopeless = Because("instances do not start", facts)
                 continue
             verdict = self._fleet.start(app, group.mask, group.function.cpu_cores, WARM)
@@ -105,21 +108,22 @@ class Scaler:
                     hopeless = Because("no room for an instance", (("function", group.name), ("detail", verdict.render())))
         app.is_covered = is_covered
         if not is_covered:
-            self.review_at(app, max(app.start_after, self._core.now + SECOND))
+            self.review_at(app, self._core.now + SECOND)
         return hopeless
 
     def start(self, app: AppState, group: Group, because: Because) -> bool:
-        """Start an instance of a function unless starts have been failing; False where it is not started."""
+        """Start an instance of a function unless its starts have been failing; False where it is not started."""
         return self._start(app, group.mask, group.function.cpu_cores, because)
 
     def _start(self, app: AppState, mask: int, share: float, because: Because) -> bool:
-        if self._core.now < app.start_after:
-            self.review_at(app, app.start_after)
+        backoff = app.backoffs.get(mask)
+        if backoff is not None and self._core.now < backoff.until:
+            self.review_at(app, backoff.until)
             return False
         return not isinstance(self._fleet.start(app, mask, share, because), NoRoom)
 
     def replace(self, app: AppState, lost: Instance) -> None:
-        """Start another in the place of an instance that is gone, if a function of the plan is short of one."""
+        """Start another in the place of an instance that is gone, if a function that requests follow is short of one."""
         for group in self._core.routing(app, app.plan_id).groups:
             if lost.stages & group.mask != group.mask:
                 continue
@@ -127,15 +131,33 @@ class Scaler:
             if have < self.needed(app, app.plan_id, group):
                 if not self._start(app, lost.stages, lost.share, REPLACE):
                     self._start(app, group.mask, group.function.cpu_cores, REPLACE)
-                return
+                break
+        self.rescue(app)
 
-    def start_failed(self, app: AppState, detail: str) -> None:
-        """Wait longer after each start that fails."""
-        doublings = min(app.starts_failed, MAX_BACKOFF_DOUBLINGS)
-        app.starts_failed += 1
+    def rescue(self, app: AppState) -> None:
+        """Start an instance for every function for which items wait and of which there is none, whichever plan they follow."""
+        for plan_id in app.plans:
+            for group in self._core.routing(app, plan_id).groups:
+                queue = app.queues.get(group.mask)
+                if queue is not None and queue.items and not self._fleet.has_or_awaits(app, group.mask):
+                    self.start(app, group, RESCUE)
+
+    def start_failed(self, app: AppState, mask: int, detail: str) -> None:
+        """Wait longer after each start of a residency that fails."""
+        backoff = app.backoffs.setdefault(mask, Backoff())
+        backoff.until = self._core.now + (BACKOFF_US << min(backoff.failures, MAX_BACKOFF_DOUBLINGS))
+        backoff.failures += 1
         app.last_start_error = detail
-        app.start_after = self._core.now + (BACKOFF_US << doublings)
-        self.review_at(app, app.start_after)
+        self.review_at(app, backoff.until)
+
+    def start_succeeded(self, app: AppState, mask: int) -> None:
+        """A residency starts again."""
+        app.backoffs.pop(mask, None)
+
+    def retry_after_us(self, app: AppState) -> Micros:
+        """When it is worth a client's while to come back to an app that does not start."""
+        until = max((backoff.until for backoff in app.backoffs.values()), default=0)
+        return max(SECOND, until - self._core.now)
 
     def start_pending(self, app: AppState) -> None:
         """Start what waited for cores and is still wanted."""
@@ -158,8 +180,9 @@ class Scaler:
         """Scale every function and end what is spare."""
         core = self._core
         app.review_at = 0
-        if app.transition is None and core.now >= app.start_after:
+        if app.transition is None:
             self._scale_up(app)
+        self.rescue(app)
         until = self._scale_down(app)
         if self.is_lively(app) or app.transition is not None:
             self.review_at(app, core.now + SECOND)

@@ -47,7 +47,8 @@ class NodeState(Struct):
 class Instance(Struct):
     """One instance: ``stages`` is its residency, ``share`` its function's share, ``cores`` what it is charged now.
 
-    ``loading`` and ``loading_mib`` are what it is loading. ``was_killed`` instances are replaced when they have ended.
+    ``loading`` and ``loading_mib`` are what it is loading. A start or a load that is not over by ``limit`` is taken for hung.
+    ``was_killed`` instances are replaced when they have ended.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Instance(Struct):
     invocation: int = 0
     loading: int = 0
     loading_mib: float = 0.0
+    limit: Instant = 0
     cores: float = 0.0
     was_killed: bool = False
 
@@ -85,6 +87,13 @@ class PendingStart(Struct):
     stages: int
     share: float
     reason: str
+
+
+class Backoff(Struct):
+    """Starts of one residency that have failed in a row, and the instant before which it is not tried again."""
+
+    failures: int = 0
+    until: Instant = 0
 
 
 class Transition(Struct):
@@ -128,8 +137,7 @@ class AppState(Struct):
     last_rate_per_s: float = 0.0
     vote: str = ""
     last_table: PlanTable | None = None
-    starts_failed: int = 0
-    start_after: Instant = 0
+    backoffs: dict[int, Backoff] = {}
     last_arrival: Instant = 0
     review_at: Instant = 0
     pending_starts: list[PendingStart] = []
@@ -139,6 +147,11 @@ class AppState(Struct):
     last_change: str = ""
     last_verdict: str = ""
     last_start_error: str = ""
+
+    @property
+    def starts_failed(self) -> int:
+        """The most starts of one residency that have failed in a row."""
+        return max((backoff.failures for backoff in self.backoffs.values()), default=0)
 
 
 class ControllerState(Struct):

@@ -13,7 +13,7 @@ from grainwise.control.scaling import Scaler
 from grainwise.control.state import AppState, Instance, Transition
 from grainwise.domain.because import Because
 from grainwise.domain.plan import Plan, render_grain
-from grainwise.policies.placement import NoRoom
+from grainwise.policies.placement import EPSILON, NoRoom
 
 MAX_FAILED_STARTS = 3
 
@@ -45,7 +45,7 @@ class Regranulation:
         self.advance(app)
 
     def _missing(self, app: AppState, plan_id: str) -> str:
-        """What the nodes lack for the functions of a plan that nothing covers yet, found by trying; empty when they fit."""
+        """What the nodes lack for the instances that a plan needs and does not have, found by trying; empty when they fit."""
         fleet = self._fleet
         free = {name: node.free_memory_mib for name, node in self._core.state.nodes.items() if node.is_present}
         for instance in self._core.state.instances.values():
@@ -53,21 +53,28 @@ class Regranulation:
                 free[instance.node] += instance.memory_mib
         spares = self._spares(app)
         for group in self._core.routing(app, plan_id).groups:
-            if fleet.has_or_awaits(app, group.mask):
-                continue
-            need = fleet.memory_mib(app, group.mask)
-            best = max(free, key=lambda name: (free[name], name), default="")
-            while best and free[best] < need:
-                giver = next((each for each in spares if each.node == best), None)
-                if giver is None:
-                    break
-                # Loading into it or ending it: either way what it holds now counts for the new function.
-                spares.remove(giver)
-                free[best] += giver.memory_mib
-            if not best or free[best] < need:
-                return _no_room(group, NoRoom(need - free.get(best, 0.0)))
-            free[best] -= need
+            missing = self._scaler.needed(app, plan_id, group)
+            missing -= fleet.serving(app, group.mask) + fleet.coming(app, group.mask)
+            for _ in range(missing):
+                lacking = self._take(free, spares, fleet.memory_mib(app, group.mask))
+                if lacking > 0:
+                    return _no_room(group, NoRoom(lacking))
         return ""
+
+    def _take(self, free: dict[str, float], spares: list[Instance], need: float) -> float:
+        """Take the memory of one instance out of ``free``, giving up spares where that helps; returns what is missing."""
+        best = max(free, key=lambda name: (free[name], name), default="")
+        while best and free[best] + EPSILON < need:
+            giver = next((each for each in spares if each.node == best), None)
+            if giver is None:
+                return need - free[best]
+            # Loading into it or ending it: either way what it holds now counts for the new function.
+            spares.remove(giver)
+            free[best] += giver.memory_mib
+        if not best:
+            return need
+        free[best] -= need
+        return 0.0
 
     def advance(self, app: AppState) -> None:
         """Take the next steps that capacity allows; switch when everything is covered."""

@@ -122,6 +122,23 @@ def test_a_refused_invocation_is_tried_again_once():
     world.ask(1)
     world.drain()
     assert world.outcomes() == ["ok"]
+    assert [action.instance for action in world.seen(KillInstance)] == [1]
+    assert [invoke.instance for invoke in world.seen(Invoke)] == [1, 2]
+
+
+def test_a_crash_of_what_only_the_old_plan_uses_loses_none_of_its_requests():
+    app = chain()
+    split, whole = legal_grains(app.graph)[-1], legal_grains(app.graph)[0]
+    world = World(app, grains=[split])
+    world.service_us = 2 * SECOND - 1
+    old = world.ask(1)
+    world.regranulate(whole)
+    world.run(lambda: not world.status().regranulating_to, "the change is over")
+    for number in [number for number, stages in world.residency.items() if stages in (4, 15)]:
+        world.crash(number)
+    world.drain()
+    assert world.asked[old].code == "ok"
+    assert world.asked[old].answered_at < world.asked[old].at + 20 * SECOND
 
 
 def test_starts_that_fail_back_off_and_after_three_a_request_is_a_503():
@@ -138,6 +155,14 @@ def test_starts_that_fail_back_off_and_after_three_a_request_is_a_503():
     request = world.ask(2)
     assert world.asked[request].code == "no_capacity"
     assert world.asked[request].reject.retry_after_us > 0
+
+
+def test_a_start_that_is_never_answered_ends_and_is_tried_again():
+    fates = iter(["hang", "hang"])
+    world = World(chain(), warm=False, started=lambda action: next(fates, "ok"))
+    world.run(lambda: world.status().is_ready, "it is ready", within=1000 * SECOND)
+    assert len(world.seen(KillInstance)) == 2
+    assert "did not end" in world.state_of().last_start_error
 
 
 def test_instances_that_start_again_serve_again():

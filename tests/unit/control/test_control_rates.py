@@ -50,3 +50,11 @@ def test_memory_is_bounded_and_the_rate_is_that_of_the_window(gaps, window):
     else:
         elapsed = min(window * SECOND + now % SECOND, max(SECOND, now - arrivals[0]))
         assert rate == len(inside) * SECOND / elapsed
+
+
+def test_an_hour_of_arrivals_takes_no_more_memory_than_a_minute():
+    meter = RateMeter()
+    for at in range(0, 3600 * SECOND, SECOND // 2):
+        meter.add(at)
+    assert len(meter.seconds) == len(meter.counts) <= 64
+    assert abs(meter.per_second(3600 * SECOND - 1, 30) - 2.0) < 0.1

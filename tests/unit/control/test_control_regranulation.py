@@ -2,7 +2,7 @@
 
 import pytest
 
-from grainwise.control.actions import ComputePlan, Invoke, LoadStages, StartInstance, StopInstance
+from grainwise.control.actions import ComputePlan, Invoke, KillInstance, LoadStages, StartInstance, StopInstance
 from grainwise.control.events import AppDeployed, PlanFailed, PlanReady, PlanRequested
 from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import NOMINAL_PRICES, Node
@@ -10,7 +10,7 @@ from grainwise.domain.plan import Prediction
 from grainwise.domain.time import MILLISECOND, SECOND
 from grainwise.planning.problem import PlanTable
 from worlds.apps import SHAPES, chain, fan
-from worlds.control import PREDICTED, World
+from worlds.control import World
 from worlds.grains import legal_grains, plan_for
 
 STAGES = ("plus_one", "double", "negate", "plus_one#2")
@@ -184,6 +184,23 @@ def test_a_load_that_is_never_answered_ends_the_instance():
     assert world.outcomes() == ["ok"]
 
 
+def test_the_limit_of_a_load_that_is_over_ends_no_later_load():
+    plan = plan_for("chain", HALVES, instances=2)
+    world = World(chain(), plans=[plan])
+    world.run(lambda: sum(each.phase == "ready" for each in world.status().instances) == 4, "four are ready")
+    world.loaded = lambda action: "fail"
+    world.regranulate(FUSED)
+    world.run(lambda: not world.status().regranulating_to, "it is given up")
+    world.run_for(55 * SECOND)
+    world.loaded = lambda action: "hang"
+    world.regranulate(FUSED)
+    (loading,) = [each for each in world.status().instances if each.phase == "loading"]
+    world.run_for(30 * SECOND)
+    assert not world.seen(KillInstance)
+    world.run_for(40 * SECOND)
+    assert [action.instance for action in world.seen(KillInstance)] == [loading.instance]
+
+
 @pytest.mark.parametrize("name", ["chain", "diamond", "fan", "nested", "choice_within"])
 def test_ten_changes_under_load_lose_no_request_and_answer_none_twice(name):
     app = SHAPES[name]()
@@ -301,6 +318,3 @@ def test_another_declaration_of_a_served_app_is_refused():
     )  # fmt: skip
     assert world.state_of().deployed == deployed
     assert "another declaration" in world.status().last_refusal
-
-
-assert PREDICTED
