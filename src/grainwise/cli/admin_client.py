@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -42,7 +43,7 @@ class AdminClient:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, path: str) -> Any:
+    async def get(self, path: str) -> dict[str, Any]:
         """The decoded answer to a GET.
 
         Raises:
@@ -50,7 +51,7 @@ class AdminClient:
         """
         return await self._call("GET", path, None)
 
-    async def post(self, path: str, body: object) -> Any:
+    async def post(self, path: str, body: object) -> dict[str, Any]:
         """The decoded answer to a POST.
 
         Raises:
@@ -58,7 +59,7 @@ class AdminClient:
         """
         return await self._call("POST", path, msgspec.json.encode(body))
 
-    async def _call(self, method: str, path: str, body: bytes | None) -> Any:
+    async def _call(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         if self._session is None:
             raise GrainwiseError("the admin client is not open")
         try:
@@ -73,7 +74,10 @@ class AdminClient:
             ) from error
         if status >= 400:
             raise GrainwiseError(f"the admin API at {self._address} answered {status}: {_error_of(data)}")
-        return msgspec.json.decode(data) if data else None
+        try:
+            return msgspec.json.decode(data, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise GrainwiseError(f"what answers at {self._address} is no admin API of grainwise: {data[:100]!r}") from error
 
 
 def _error_of(data: bytes) -> str:
@@ -89,13 +93,15 @@ async def regranulate_and_follow(client: AdminClient, grain: str | None, app: st
     Raises:
         GrainwiseError: the change was refused or did not end within ``wait_s``.
     """
-    query = f"?app={app}" if app else ""
-    before = await client.get("/plan" + query)
+    path = f"/plan?app={quote(app)}" if app else "/plan"
+    before = await client.get(path)
+    if "last_refusal" not in before:
+        raise GrainwiseError("the admin API shows no plan; it is of another version or of something else")
     body = {"grain": grain} | ({"app": app} if app else {})
     await client.post("/regranulate", body)
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
-        now: dict[str, Any] = await client.get("/plan" + query)
+        now = await client.get(path)
         if now["last_refusal"] and now["last_refusal"] != before["last_refusal"]:
             raise GrainwiseError(now["last_refusal"])
         if not now["is_planning"] and not now["regranulating_to"]:
@@ -121,8 +127,7 @@ def regranulate_server(
         async with AdminClient(admin, token) as client:
             if wait_s == 0:
                 body = {"grain": grain} | ({"app": app} if app else {})
-                answer: dict[str, Any] = await client.post("/regranulate", body)
-                return answer
+                return await client.post("/regranulate", body)
             return await regranulate_and_follow(client, grain, app, wait_s)
 
     status = asyncio.run(run())

@@ -13,6 +13,7 @@ from msgspec import Struct
 from rich.progress import Progress
 
 from grainwise.cli.load_generator import Call, Sample, run_load, summarise
+from grainwise.cli.options import check_positive
 from grainwise.cli.render import console, render_load
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND, Instant
@@ -38,13 +39,18 @@ class LoadOptions(Struct, frozen=True):
 
 
 def load_url(options: LoadOptions, as_json: bool) -> int:
-    """Run the load and print its report; returns the exit code, 1 when an answer was wrong or none came.
+    """Run the load and print its report.
+
+    Returns the exit code: 1 where an answer was wrong, none came, or the request itself was refused (4xx but 429).
 
     Raises:
         GrainwiseError: an option or a file cannot be used.
     """
+    if not options.url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{options.url!r} is no URL; give one like http://127.0.0.1:8000/v1/apps/APP")
     calls = _calls(options)
-    instants = _instants(options)
+    instants, seconds = _instants(options)
+    check_positive("--slo-ms", options.slo_ms)
     with Progress(console=None if sys.stderr.isatty() else console(), disable=as_json or not sys.stderr.isatty()) as progress:
         task = progress.add_task("offering load", total=len(instants))
 
@@ -52,28 +58,33 @@ def load_url(options: LoadOptions, as_json: bool) -> int:
             progress.advance(task)
 
         samples = asyncio.run(run_load(calls, instants, timeout_s=options.timeout_s, on_sample=step))
-    span = max((instants[-1] if instants else 0) / SECOND, 1e-3)
-    report = summarise(samples, options.slo_ms, max(span, max((sample.done for sample in samples), default=0) / SECOND))
+    report = summarise(samples, options.slo_ms, seconds)
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
     else:
         console().print(render_load(report))
         if report.first_error:
             console().print(f"first error: {report.first_error}")
-    return 0 if report.wrong == 0 and report.answered == report.offered else 1
+    is_refused = any(status.startswith("4") and status != "429" for status in report.status_counts)
+    return 1 if report.wrong or report.answered < report.offered or is_refused else 0
 
 
-def _instants(options: LoadOptions) -> list[Instant]:
+def _instants(options: LoadOptions) -> tuple[list[Instant], float | None]:
+    """The arrivals, and for how many seconds they are offered, where that is known."""
     if options.trace is not None:
         try:
             data = options.trace.read_bytes()
         except OSError as error:
             raise ConfigurationError(f"the trace {options.trace} cannot be read: {error.strerror}") from error
-        return read_arrivals(data, str(options.trace), options.time_scale)
-    phases: tuple[Phase, ...] = (Phase(options.rate_per_s, round(options.seconds * SECOND)),)
+        return read_arrivals(data, str(options.trace), options.time_scale), None
     if options.steps is not None:
         phases = parse_steps(options.steps)
-    return list(arrivals(phases, options.process, options.seed))
+    else:
+        check_positive("--rate", options.rate_per_s)
+        check_positive("--seconds", options.seconds)
+        phases = (Phase(options.rate_per_s, round(options.seconds * SECOND)),)
+    seconds = sum(phase.duration_us for phase in phases) / SECOND
+    return list(arrivals(phases, options.process, options.seed)), seconds
 
 
 def _calls(options: LoadOptions) -> list[Call]:

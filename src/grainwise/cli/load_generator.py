@@ -42,7 +42,11 @@ class Sample(Struct, frozen=True):
 
 
 class LoadReport(Struct, frozen=True):
-    """What became of the offered requests; milliseconds, requests per second. Attainment is over all offered requests."""
+    """What became of the offered requests; milliseconds, requests per second. Attainment is over all offered requests.
+
+    ``offered_per_s`` is over the time in which requests were due, ``goodput_per_s`` over ``seconds``, the time until the last
+    answer. The quantiles are those of the answers with status 200.
+    """
 
     offered: int
     answered: int
@@ -71,7 +75,6 @@ async def run_load(
 ) -> list[Sample]:
     """Send ``calls`` in turn at the instants of ``arrivals`` (microseconds from now) and wait for every answer."""
     samples: list[Sample] = []
-    tasks: set[asyncio.Task[None]] = set()
     origin = _now()
 
     async def one(session: aiohttp.ClientSession, call: Call, due: Instant) -> None:
@@ -93,29 +96,39 @@ async def run_load(
             on_sample(sample)
 
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=timeout_s)) as session:
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+        asyncio.TaskGroup() as group,
+    ):
         for number, due in enumerate(arrivals):
             delay = due - (_now() - origin)
             if delay > 0:
                 await asyncio.sleep(delay / SECOND)
-            task = asyncio.create_task(one(session, calls[number % len(calls)], due))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        while tasks:
-            await asyncio.wait(list(tasks))
+            group.create_task(one(session, calls[number % len(calls)], due))
     return sorted(samples, key=lambda sample: sample.due)
 
 
 def summarise(samples: Sequence[Sample], slo_ms: float | None = None, seconds: float | None = None) -> LoadReport:
-    """The report of a run, or of a part of one that took ``seconds``."""
+    """The report of a run, or of a part of one.
+
+    Args:
+        samples: in the order in which they were due.
+        slo_ms: what attainment and goodput are counted against.
+        seconds: for how long requests were offered; without it, until the last one was due.
+    """
     latencies = np.array([sample.latency_us for sample in samples if sample.status == 200], dtype=np.float64) / 1000
-    span = seconds or (max((sample.done for sample in samples), default=0) / SECOND) or 1.0
+    first_due = min((sample.due for sample in samples), default=0)
+    until_due = max((sample.due for sample in samples), default=0) - first_due
+    until_done = max((sample.done for sample in samples), default=0) - first_due
+    offering = seconds or until_due / SECOND or until_done / SECOND or 1.0
+    span = max(offering, until_done / SECOND)
     right = sum(sample.is_right for sample in samples)
     met = None
     if slo_ms is not None:
         met = sum(sample.is_right and sample.latency_us <= slo_ms * 1000 for sample in samples)
     counts = Counter(str(sample.status) if sample.status else "no answer" for sample in samples)
-    first = next((sample.detail for sample in samples if not sample.is_right), "")
+    first_error = next((sample.detail for sample in samples if not sample.is_right), "")
     quantiles = np.percentile(latencies, (50, 95, 99, 100)) if len(latencies) else np.zeros(4)
     return LoadReport(
         offered=len(samples),
@@ -124,7 +137,7 @@ def summarise(samples: Sequence[Sample], slo_ms: float | None = None, seconds: f
         wrong=sum(sample.status == 200 and not sample.is_right for sample in samples),
         status_counts=dict(sorted(counts.items())),
         seconds=round(span, 3),
-        offered_per_s=round(len(samples) / span, 3),
+        offered_per_s=round(len(samples) / offering, 3),
         goodput_per_s=round((met if met is not None else right) / span, 3),
         p50_ms=round(float(quantiles[0]), 3),
         p95_ms=round(float(quantiles[1]), 3),
@@ -133,7 +146,7 @@ def summarise(samples: Sequence[Sample], slo_ms: float | None = None, seconds: f
         slo_ms=slo_ms,
         attainment=None if met is None else round(met / max(1, len(samples)), 5),
         max_send_delay_ms=round(max((sample.sent - sample.due for sample in samples), default=0) / 1000, 3),
-        first_error=first,
+        first_error=first_error,
     )
 
 

@@ -152,7 +152,10 @@ def load(
     timeout: Annotated[float, typer.Option(help="Seconds until the client gives a request up.", min=0.1)] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Offer an open-loop load, free of coordinated omission, and report latency and attainment. Exits 1 on a wrong answer."""
+    """Offer an open-loop load, free of coordinated omission, and report latency and attainment.
+
+    Exits 1 where an answer was wrong, none came, or the request itself was refused (4xx but 429).
+    """
     with reported():
         from grainwise.cli.load_command import LoadOptions, load_url
 
