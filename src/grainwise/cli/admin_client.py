@@ -98,13 +98,15 @@ async def regranulate_and_follow(client: AdminClient, grain: str | None, app: st
     if "last_refusal" not in before:
         raise GrainwiseError("the admin API shows no plan; it is of another version or of something else")
     body = {"grain": grain} | ({"app": app} if app else {})
-    await client.post("/regranulate", body)
+    asked = await client.post("/regranulate", body)
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         now = await client.get(path)
         if now["last_refusal"] and now["last_refusal"] != before["last_refusal"]:
             raise GrainwiseError(now["last_refusal"])
         if not now["is_planning"] and not now["regranulating_to"]:
+            if grain is not None and now["grain"] != asked["requested"]:
+                raise GrainwiseError(now["last_refusal"] or f"requests run on {now['grain']}, not on {asked['requested']}")
             return now
         if asyncio.get_running_loop().time() >= deadline:
             raise GrainwiseError(

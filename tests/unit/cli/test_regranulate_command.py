@@ -15,7 +15,7 @@ SPLIT = {"grain": "one | two", "plan_id": "abc", "regranulating_to": "", "last_r
 class Script:
     """Answers GET /plan with one status after the other, the last one again and again."""
 
-    def __init__(self, *plans, post=(202, {"requested": "split"})):
+    def __init__(self, *plans, post=(202, {"requested": "one+two"})):
         self.plans = list(plans)
         self.posted = []
         self._post = post
@@ -49,6 +49,14 @@ def test_the_answer_as_json_and_the_app_by_name():
 
 def test_a_refusal_exits_with_1_and_its_reason():
     script = Script(SPLIT, SPLIT | {"last_refusal": "one+two was refused: no room"})
+    with answering(script) as url:
+        said = grainwise("regranulate", "fused", "--admin", url)
+    assert said.code == 1
+    assert "one+two was refused: no room" in said.err
+
+
+def test_the_same_refusal_for_the_second_time_is_a_refusal():
+    script = Script(SPLIT | {"last_refusal": "one+two was refused: no room"})
     with answering(script) as url:
         said = grainwise("regranulate", "fused", "--admin", url)
     assert said.code == 1
