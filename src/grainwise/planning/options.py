@@ -49,15 +49,14 @@ def shares(problem: Problem) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
-def batches(problem: Problem, facts: GroupFacts) -> tuple[int, ...]:
+def batches(facts: GroupFacts) -> tuple[int, ...]:
     """Batch bounds worth trying: powers of two up to what a stage of the group takes at once, in items of the group.
 
     Where no stage batches, a bound above one would only make requests wait for one another.
     """
-    spec = problem.app
     useful = 1
-    for index, executions in zip(facts.extent.stages, facts.executions, strict=True):
-        useful = max(useful, math.ceil(spec.spec(index).max_batch / max(executions, 1.0) - _EPSILON))
+    for executions, max_batch in zip(facts.executions, facts.max_batches, strict=True):
+        useful = max(useful, math.ceil(max_batch / max(executions, 1.0) - _EPSILON))
     found = [1]
     while found[-1] * 2 <= useful:
         found.append(found[-1] * 2)
@@ -83,7 +82,7 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
         most = concurrency(problem.nodes, problem.capabilities, share, 1 << 10)
         if problem.capabilities.is_share_hard:
             most = sum(math.floor(node.usable_cores / share + _EPSILON) for node in problem.nodes)
-        for batch in batches(problem, facts):
+        for batch in batches(facts):
             bound = min(most, room)
             for instances in range(1, bound + 1):
                 station = make_station(

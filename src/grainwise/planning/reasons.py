@@ -88,7 +88,8 @@ def _late(winner: Best, other: Best, problem: Problem) -> str:
     if overload >= 1:
         return f"overloaded, {overload:.0%} of capacity"
     target = problem.app.slo.target
-    lead = f"p{100 * target:.4g} is {other.evaluation.latency_ms(target):.0f} ms"
+    latency_ms = other.evaluation.latency_ms(target)
+    lead = f"p{100 * target:.4g} is {latency_ms:.0f} ms"
     ours, theirs = winner.evaluation.breakdown(), other.evaluation.breakdown()
     parts = [
         (theirs.service_ms - ours.service_ms, "runs"),
@@ -96,7 +97,10 @@ def _late(winner: Best, other: Best, problem: Problem) -> str:
         (theirs.hop_ms - ours.hop_ms, "hands on"),
     ]
     longer = sorted(((gap, verb) for gap, verb in parts if gap >= _NOTABLE_MS), key=lambda part: (-part[0], part[1]))
-    return f"{lead} ({', '.join(f'{verb} {gap:.1f} ms longer' for gap, verb in longer)})" if longer else lead
+    # Means are no reason for a tail that they do not explain.
+    if not longer or sum(gap for gap, _ in longer) < (latency_ms - winner.evaluation.latency_ms(target)) / 2:
+        return lead
+    return f"{lead} ({', '.join(f'{verb} {gap:.1f} ms longer' for gap, verb in longer)})"
 
 
 def _what_limits(best: Best) -> str:

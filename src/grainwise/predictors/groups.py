@@ -59,14 +59,16 @@ class Scenario(Protocol):
 class GroupFacts(Struct, frozen=True):
     """One group under one workload.
 
-    ``items`` is the number of the group's items per request. ``executions`` has, for each of ``extent.stages``, the executions
-    per item of the group. ``bytes_in`` and ``bytes_out`` are the lengths per item that cross the border, ``largest_bytes`` the
-    longest single value among them. ``memory_mib`` is what one instance of the group holds.
+    ``items`` is the number of the group's items per request. For each of ``extent.stages``, ``executions`` has the executions
+    per item of the group and ``max_batches`` what the stage takes at once. ``bytes_in`` and ``bytes_out`` are the lengths per
+    item that cross the border, ``largest_bytes`` the longest single value among them. ``memory_mib`` is what one instance of
+    the group holds.
     """
 
     extent: Extent
     items: float
     executions: tuple[float, ...]
+    max_batches: tuple[int, ...]
     bytes_in: float
     bytes_out: float
     largest_bytes: float
@@ -121,6 +123,7 @@ def group_facts(scenario: Scenario, mask: int) -> GroupFacts:
         extent=extent,
         items=items,
         executions=tuple(workload.items[index] / per_item for index in extent.stages),
+        max_batches=tuple(scenario.app.spec(index).max_batch for index in extent.stages),
         bytes_in=sum(into),
         bytes_out=sum(out),
         largest_bytes=max([*into, *out], default=0.0),
@@ -139,15 +142,15 @@ def stage_calls(executions: float, max_batch: int) -> float:
 def stage_times_us(scenario: Scenario, facts: GroupFacts, batch: float, cpu_cores: float) -> tuple[float, ...]:
     """Mean run time of each of the group's stages in one invocation of ``batch`` items, in microseconds."""
     times: list[float] = []
-    for index, executions in zip(facts.extent.stages, facts.executions, strict=True):
+    model, sizes = scenario.model, scenario.workload.item_size
+    for index, executions, max_batch in zip(facts.extent.stages, facts.executions, facts.max_batches, strict=True):
         items = executions * batch
         if items <= 0:
             times.append(0.0)
             continue
-        calls = stage_calls(items, scenario.app.spec(index).max_batch)
-        size_sum = items * scenario.workload.item_size[index]
-        noise, _ = factor_moments(scenario.model.stages[index].residual_quantiles)
-        times.append(calls * noise * scenario.model.stage(index, items / calls, size_sum / calls, cpu_cores).mean_us)
+        calls = stage_calls(items, max_batch)
+        noise, _ = factor_moments(model.stages[index].residual_quantiles)
+        times.append(calls * noise * model.stage(index, items / calls, items * sizes[index] / calls, cpu_cores).mean_us)
     return tuple(times)
 
 

@@ -59,17 +59,19 @@ class Paths:
 
     def _spent_us(self, facts: GroupFacts, station: Station, held: Waiting) -> Samples:
         """Time that one function adds to the requests that it serves."""
-        app, model = self._scenario.app, self._scenario.model
+        model = self._scenario.model
         first = facts.extent.stages[0]
         total = np.full(SAMPLES, station.rounds * station.hop_us)
         total = total + waits(station.wait, self._count + first, 3 * self._count + first)
         total = total + waits(held, 2 * self._count + first, 4 * self._count + first)
-        for index, executions, time in zip(facts.extent.stages, facts.executions, station.stage_us, strict=True):
+        for index, executions, max_batch, time in zip(
+            facts.extent.stages, facts.executions, facts.max_batches, station.stage_us, strict=True
+        ):
             if time <= 0:
                 continue
             quantiles = model.stages[index].residual_quantiles
             mean, _ = factor_moments(quantiles)
-            calls = stage_calls(executions * station.batch, app.spec(index).max_batch)
+            calls = stage_calls(executions * station.batch, max_batch)
             # Of invocations side by side the slowest counts; the noise of calls that follow one another averages out.
             factor = residuals(quantiles, index, station.side_by_side) / mean
             ran = station.rounds * time * (1 + (factor - 1) / math.sqrt(max(1.0, station.rounds * calls)))

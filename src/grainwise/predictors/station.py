@@ -101,28 +101,35 @@ def make_station(
     # A request alone: its items are dealt out evenly, at most a full batch at a time.
     alone = min(float(max_batch), max(1.0, math.ceil(facts.items / servers - 1e-9)))
     least = max(1.0, facts.items / math.ceil(max(facts.items, 1.0) / alone - 1e-9))
-    batch = _formed_batch(least, float(max_batch), items_per_us / servers, occupancy_us)
+    most = float(max_batch)
+    least_us = occupancy_us(least)
+    most_us = occupancy_us(most) if least < most else least_us
+    batch = least
+    if items_per_us / servers * least_us > least:
+        batch = _formed_batch(least, most, items_per_us / servers, occupancy_us)
     stages = stage_times_us(scenario, facts, batch, cpu_cores)
     occupied = hop_us(batch) + sum(stages)
     together = max(1, math.ceil(facts.items / batch - 1e-9))
     rounds = math.ceil(together / servers - 1e-9)
     invocations = facts.items / batch
     busy = rate_per_s * invocations * occupied / 1e6 / servers
-    saturation = items_per_us * occupancy_us(float(max_batch)) / (max_batch * servers) if batch < max_batch else busy
+    saturation = items_per_us * most_us / (most * servers) if batch < most else busy
+    if busy < 1:
+        saturation = min(busy, saturation)
     units = max(1, servers // together)
     wait = waiting(
         servers=units,
         service_us=rounds * occupied,
         busy_fraction=min(busy, 1.0),
-        saturation_fraction=min(busy, saturation) if busy < 1 else saturation,
+        saturation_fraction=saturation,
         arrival_scv=scenario.workload.arrival_scv,
-        speedup=max(1.0, max_batch * occupancy_us(least) / (least * occupancy_us(float(max_batch)))),
+        speedup=max(1.0, most * least_us / (least * most_us)) if most_us > 0 else 1.0,
         service_scv=_service_scv(scenario, facts, batch, stages, occupied),
     )
-    if batch < max_batch and busy < 1:
+    if batch < most and busy < 1 and wait.probability > 0:
         # Who waits is served together with what comes meanwhile, in a larger batch that takes longer.
-        waited_us = wait.mean_us / wait.probability if wait.probability > 0 else 0.0
-        larger = min(float(max_batch), batch + items_per_us / servers * waited_us)
+        waited_us = wait.mean_us / wait.probability
+        larger = min(most, batch + items_per_us / servers * waited_us)
         wait = wait.with_shared(rounds * (occupancy_us(larger) - occupied))
     hop_cores = rate_per_s * invocations * scenario.hop.cpu_us(facts.bytes_in * batch) / 1e6
     demand_cores = busy * servers * cpu_cores + hop_cores
@@ -146,9 +153,7 @@ def make_station(
 
 
 def _formed_batch(least: float, most: float, items_per_us: float, occupancy_us: Callable[[float], float]) -> float:
-    """The batch in which as many items are served as arrive meanwhile, ``items_per_us`` at each server; within bounds."""
-    if items_per_us * occupancy_us(least) <= least:
-        return least
+    """The batch above ``least`` in which as many items are served as arrive meanwhile, ``items_per_us`` at each server."""
     if least >= most or items_per_us * occupancy_us(most) >= most:
         return most
     low, high = least, most
@@ -168,9 +173,11 @@ def _service_scv(
     if occupied_us <= 0:
         return 0.0
     variance = 0.0
-    for index, executions, time in zip(facts.extent.stages, facts.executions, stages_us, strict=True):
+    for index, executions, max_batch, time in zip(
+        facts.extent.stages, facts.executions, facts.max_batches, stages_us, strict=True
+    ):
         mean, spread = factor_moments(scenario.model.stages[index].residual_quantiles)
-        calls = stage_calls(executions * batch, scenario.app.spec(index).max_batch)
+        calls = stage_calls(executions * batch, max_batch)
         noise = spread / (mean * mean)
         if calls < 1:
             variance += time * time * ((1 + noise) / calls - 1) if calls > 0 else 0.0

@@ -76,7 +76,7 @@ def test_shares_stay_within_the_platform_and_the_largest_node() -> None:
 @pytest.mark.parametrize(("max_batch", "tried"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
 def test_batches_are_powers_of_two_up_to_the_declared_bound(max_batch: int, tried: tuple[int, ...]) -> None:
     problem = one_stage(max_batch=max_batch)
-    assert batches(problem, group_facts(problem, 1)) == tried
+    assert batches(group_facts(problem, 1)) == tried
 
 
 def test_no_configuration_would_be_scaled_up_at_once() -> None:
