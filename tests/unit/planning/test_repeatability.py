@@ -23,7 +23,7 @@ for problem in msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Problem
 
 @pytest.fixture(scope="module")
 def problems() -> list[Problem]:
-    made = [random_problem(Random(seed), random_graph(Random(seed), 4), is_hard=bool(seed % 2)) for seed in range(8)]
+    made = [random_problem(Random(seed), random_graph(Random(seed), 4), is_hard=bool(seed % 2)) for seed in range(4)]
     fitting = [
         msgspec.structs.replace(problem, nodes=(msgspec.structs.replace(problem.nodes[0], memory_mib=32_000.0),))
         for problem in made
