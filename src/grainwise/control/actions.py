@@ -23,7 +23,11 @@ RejectCode = Literal[
 
 
 class StartInstance(Struct, frozen=True, tag=True):
-    """Start an instance of ``app`` that holds ``stages`` (a mask) on ``node`` with a CPU share."""
+    """Start an instance of ``app`` that holds ``stages`` (a mask) on ``node``.
+
+    ``cpu_cores`` is what it is held to, and charged, while it loads; ``share`` is the CPU share of the function that it is for,
+    by which it is sized and paid for; 0 where that is ``cpu_cores``.
+    """
 
     instance: int
     app: str
@@ -32,6 +36,12 @@ class StartInstance(Struct, frozen=True, tag=True):
     cpu_cores: float
     memory_mib: float
     because: Because
+    share: float = 0.0
+
+    @property
+    def function_cores(self) -> float:
+        """The CPU share of the function, in cores."""
+        return self.share or self.cpu_cores
 
 
 class StopInstance(Struct, frozen=True, tag=True):

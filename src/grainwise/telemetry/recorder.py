@@ -88,6 +88,7 @@ class AppSums:
         self.graph = deployed.app.graph
         self.slo_us = from_ms(deployed.app.slo.latency_ms)
         self.prices = deployed.prices
+        self.model = deployed.model
         self.in_flight = 0
         self.outcomes: dict[str, int] = {}
         self.met_slo = 0
@@ -105,6 +106,10 @@ class AppSums:
         self.provisioned_usd = 0.0
         self.billed_usd = 0.0
 
+    def memory_mib(self, stages: int) -> float:
+        """Memory that the stages of a mask take, by the model."""
+        return self.model.memory_mib(stages, 0.0)
+
     def extent(self, mask: int) -> ExtentSums:
         """The sums of an extent, made at its first invocation."""
         sums = self.extent_by_mask.get(mask)
@@ -118,15 +123,29 @@ class AppSums:
 class InstanceRecord:
     """One instance between its start and its end."""
 
-    __slots__ = ("app", "began", "invocations", "stages", "state", "usd_per_second")
+    __slots__ = ("app", "began", "cpu_cores", "invocations", "memory_mib", "stages", "state", "usd_per_second")
 
-    def __init__(self, app: AppSums, stages: int, began: Instant, usd_per_second: float) -> None:
+    def __init__(self, app: AppSums, stages: int, began: Instant, cpu_cores: float, memory_mib: float) -> None:
         self.app = app
         self.stages = stages
         self.state = "starting"
         self.began = began
-        self.usd_per_second = usd_per_second
+        """Since when it costs ``usd_per_second``; what it cost before is in the app's sum."""
+        self.cpu_cores = cpu_cores
+        self.memory_mib = memory_mib
+        self.usd_per_second = app.prices.usd_per_second(cpu_cores, memory_mib)
         self.invocations: set[int] = set()
+
+    def settle(self, now: Instant) -> None:
+        """Add what it has cost until ``now`` to the app's sum."""
+        self.app.provisioned_usd += (now - self.began) / SECOND * self.usd_per_second
+        self.began = now
+
+    def grow(self, memory_mib: float, now: Instant) -> None:
+        """It holds ``memory_mib`` more from ``now`` on."""
+        self.settle(now)
+        self.memory_mib += memory_mib
+        self.usd_per_second = self.app.prices.usd_per_second(self.cpu_cores, self.memory_mib)
 
 
 class Recorder:
@@ -137,7 +156,7 @@ class Recorder:
         self.instances: dict[int, InstanceRecord] = {}
         self.last: Instant = 0
         self._requests: dict[int, tuple[AppSums, Instant]] = {}
-        self._invocations: dict[int, tuple[InstanceRecord, ExtentSums, Instant]] = {}
+        self._invocations: dict[int, tuple[InstanceRecord, ExtentSums, Instant, float]] = {}
         self._on_event: dict[type, Callable[..., None]] = {
             AppDeployed: self._deployed,
             RequestArrived: self._arrived,
@@ -225,17 +244,19 @@ class Recorder:
             count += item.hi - item.lo
         app.items.observe(count)
         record.invocations.add(action.invocation)
-        self._invocations[action.invocation] = (record, extent, now)
+        self._invocations[action.invocation] = (record, extent, now, action.cpu_cores)
 
     def _end(self, invocation: int, now: Instant) -> AppSums | None:
         entry = self._invocations.pop(invocation, None)
         if entry is None:
             return None
-        record, extent, began = entry
+        record, extent, began, cpu_cores = entry
         record.invocations.discard(invocation)
         extent.busy_us += now - began
         app = record.app
-        app.billed_usd += (now - began) / SECOND * record.usd_per_second + app.prices.usd_per_million_requests / 1e6
+        prices = app.prices
+        busy_usd = (now - began) / SECOND * prices.usd_per_second(cpu_cores, record.memory_mib)
+        app.billed_usd += busy_usd + prices.usd_per_million_requests / 1e6
         return app
 
     def _done(self, event: InvocationDone, now: Instant) -> None:
@@ -256,8 +277,7 @@ class Recorder:
     def _start(self, action: StartInstance, now: Instant) -> None:
         app = self.apps.get(action.app)
         if app is not None:
-            rate = app.prices.usd_per_second(action.cpu_cores, action.memory_mib)
-            self.instances[action.instance] = InstanceRecord(app, action.stages, now, rate)
+            self.instances[action.instance] = InstanceRecord(app, action.stages, now, action.function_cores, action.memory_mib)
 
     def _ready(self, event: InstanceReady, now: Instant) -> None:
         record = self.instances.get(event.instance)
@@ -279,6 +299,7 @@ class Recorder:
         if record is not None:
             record.state = "ready"
             if not event.error:
+                record.grow(record.app.memory_mib(event.stages & ~record.stages), now)
                 record.stages |= event.stages
                 record.app.loads += 1
 
@@ -291,7 +312,7 @@ class Recorder:
         self._forget(event.instance, now)
 
     def _instance_failed(self, event: InstanceFailed, now: Instant) -> None:
-        record = self._forget(event.instance, now) if event.cause != "hung" else self.instances.get(event.instance)
+        record = self._forget(event.instance, now)
         if record is not None:
             record.app.failures[event.cause] = record.app.failures.get(event.cause, 0) + 1
 
@@ -300,7 +321,7 @@ class Recorder:
         if record is not None:
             for invocation in tuple(record.invocations):
                 self._end(invocation, now)
-            record.app.provisioned_usd += (now - record.began) / SECOND * record.usd_per_second
+            record.settle(now)
         return record
 
     def _plan_requested(self, event: PlanRequested, now: Instant) -> None:

@@ -35,7 +35,7 @@ from grainwise.domain.because import Because
 from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import Capabilities, HopModel, Prices
 from grainwise.domain.plan import FunctionPlan, Plan
-from grainwise.predictors.latency import ColdStartModel, LatencyModel
+from grainwise.predictors.latency import ColdStartModel, LatencyModel, StageModel
 from grainwise.predictors.workload import Workload
 from grainwise.telemetry.http import HttpCounters
 from grainwise.telemetry.metrics import Metrics
@@ -43,9 +43,11 @@ from grainwise.telemetry.recorder import MAX_EXTENTS, OTHER, Recorder
 
 WHY = Because("test")
 PRICES = Prices("test", usd_per_core_hour=3600.0, usd_per_gib_hour=0.0, usd_per_million_requests=1e6)
+MEMORY_PRICES = Prices("test", usd_per_core_hour=0.0, usd_per_gib_hour=3600.0)
+NO_MODEL = LatencyModel((), ColdStartModel(0, 0), "test", "test")
 
 
-def deployed() -> AppDeployed:
+def deployed(model: LatencyModel = NO_MODEL, prices: Prices = PRICES) -> AppDeployed:
     app = App("pair", slo=Slo(latency_ms=100))
 
     @app.stage
@@ -62,12 +64,12 @@ def deployed() -> AppDeployed:
 
     return AppDeployed(
         app.spec(b"pair"),
-        LatencyModel((), ColdStartModel(0, 0), "test", "test"),
+        model,
         HopModel(0, 0, 0, 0, 0),
         Workload(1, (1, 1), (1, 1), (1, 1), (1,)),
         Plan("pair", (FunctionPlan(("first", "second"), 1.0),)),
         Capabilities("test", "none", "invocation", False, 0.1, 1 << 30),
-        PRICES,
+        prices,
         AppConfig(),
     )
 
@@ -75,11 +77,11 @@ def deployed() -> AppDeployed:
 class Told:
     """A recorder that is told a story, and its exposition as numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, event: AppDeployed | None = None) -> None:
         self.recorder = Recorder()
         self.http = HttpCounters()
         self.metrics = Metrics(self.recorder, self.http, payload_bytes=lambda: 17)
-        self.tell(deployed(), at=0)
+        self.tell(event or deployed(), at=0)
 
     def tell(self, event, *actions, at: int) -> None:
         self.recorder.observe(event, list(actions), at)
@@ -145,10 +147,10 @@ def test_instances_are_seen_in_their_states():
     assert values["grainwise_instances pair first+second stopping"] == 1
     assert values["grainwise_stage_loads_total pair"] == 1
     told.tell(InstanceStopped(1), at=700_000)
-    told.tell(InstanceFailed(2, "hung"), KillInstance(2, WHY), at=700_000)
-    assert told.values()["grainwise_instances pair first+second stopping"] == 1
-    told.tell(InstanceStopped(2), at=800_000)
+    # Who was silent while idle is ended by the runtime, and nothing else is heard of it.
+    told.tell(InstanceFailed(2, "hung"), at=700_000)
     values = told.values()
+    assert told.recorder.instances == {}
     assert values["grainwise_instance_failures_total pair hung"] == 1
     assert not [name for name in values if name.startswith("grainwise_instances ")]
 
@@ -169,6 +171,41 @@ def test_invocations_are_counted_by_extent_and_stages_by_their_spans():
     assert values["grainwise_stage_seconds_total pair second"] == pytest.approx(0.004)
     assert values["grainwise_stage_errors_total pair second"] == 1
     assert values["grainwise_stage_errors_total pair first"] == 0
+
+
+def test_who_hangs_in_an_invocation_is_up_until_its_process_has_ended():
+    told = Told()
+    told.tell(Wake(), start(1), at=0)
+    told.tell(Wake(), invoke(1, 1), at=1_000_000)
+    told.tell(Wake(), KillInstance(1, WHY), at=2_000_000)
+    assert told.values()["grainwise_instances pair first+second stopping"] == 1
+    told.tell(InstanceStopped(1), at=3_000_000)
+    assert told.recorder.instances == {}
+    assert not told.recorder._invocations
+    assert told.values()["grainwise_cost_usd_total pair provisioned"] == pytest.approx(1.5)
+
+
+def test_the_function_s_share_is_provisioned_and_the_invocation_s_is_billed_whatever_it_started_with():
+    told = Told()
+    told.tell(Wake(), StartInstance(1, "pair", 3, "here", 0.1, 100.0, WHY, share=2.0), at=0)
+    told.tell(Wake(), invoke(1, 1), at=4_000_000)
+    told.tell(InvocationDone(1, 1, (), 1, ()), at=6_000_000)
+    values = told.values()
+    assert values["grainwise_cost_usd_total pair provisioned"] == pytest.approx(6 * 2.0)
+    assert values["grainwise_cost_usd_total pair billed"] == pytest.approx(2 * 0.5 + 1.0)
+
+
+def test_a_load_raises_the_memory_that_is_paid_for_from_then_on():
+    stage = StageModel(0, 0, 0, (1.0,), (1.0,), (1.0,) * 7, 0.1, 1024.0, 0, 0)
+    told = Told(deployed(model=LatencyModel((stage, stage), ColdStartModel(0, 0), "test", "test"), prices=MEMORY_PRICES))
+    told.tell(Wake(), StartInstance(1, "pair", 1, "here", 0.5, 1024.0, WHY), at=0)
+    told.tell(StagesLoaded(1, 2, 5, 2048.0, "no memory"), at=1_000_000)
+    told.tell(StagesLoaded(1, 3, 5, 2048.0), at=2_000_000)
+    told.tell(Wake(), invoke(1, 1), at=3_000_000)
+    told.tell(InvocationDone(1, 1, (), 1, ()), at=4_000_000)
+    values = told.values()
+    assert values["grainwise_cost_usd_total pair provisioned"] == pytest.approx(2 * 1.0 + 2 * 2.0)
+    assert values["grainwise_cost_usd_total pair billed"] == pytest.approx(2.0)
 
 
 def test_both_costs_follow_the_catalogue():
