@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from grainwise.control.actions import Action, Reject, RejectCode
-from grainwise.control.core import DEADLINE, DISPATCH, LIMIT, PHASE, Core
+from grainwise.control.core import DEADLINE, DISPATCH, WATCH, Core
 from grainwise.control.dispatch import Dispatcher
 from grainwise.control.endings import Endings
 from grainwise.control.events import (
@@ -34,7 +34,7 @@ from grainwise.control.queues import Waiting
 from grainwise.control.replanning import Replanner
 from grainwise.control.requests import Flow, Request
 from grainwise.control.scaling import GIVE_UP_STARTS, Scaler
-from grainwise.control.state import AppState, ControllerState, Instance, Invocation, NodeState
+from grainwise.control.state import AppState, ControllerState, Instance, NodeState
 from grainwise.control.status import AppStatus, describe
 from grainwise.control.transition import Regranulation
 from grainwise.domain.because import Because
@@ -430,10 +430,8 @@ class Controller:
         for kind, number, name in core.due_timers():
             if kind == DEADLINE:
                 self._endings.reject(core.state.requests[number], "deadline", PAST_DEADLINE)
-            elif kind == LIMIT:
-                self._hung(core.state.invocations[number])
-            elif kind == PHASE:
-                self._never_ready(core.state.instances[number])
+            elif kind == WATCH:
+                self._look_at(core.state.instances[number])
             elif kind == DISPATCH:
                 core.state.apps[name].queues[number].wait_until = 0
                 self._dispatcher.run()
@@ -447,11 +445,22 @@ class Controller:
             self._regranulation.advance(app)
         self._dispatcher.run()
 
-    def _hung(self, invocation: Invocation) -> None:
-        core = self._core
-        instance = core.state.instances[invocation.instance]
-        app = core.state.apps[invocation.app]
-        facts = (("invocation", invocation.number), ("limit_ms", (invocation.limit - invocation.started) / 1000))
+    def _look_at(self, instance: Instance) -> None:
+        """Take an instance for hung if what it does is not over by its limit."""
+        instance.watched_at = 0
+        if not instance.limit:
+            return
+        if instance.limit > self._core.now:
+            self._fleet.watch(instance)
+        elif instance.phase == "ready":
+            self._hung(instance)
+        else:
+            self._never_ready(instance)
+
+    def _hung(self, instance: Instance) -> None:
+        app = self._core.state.apps[instance.app]
+        invocation = self._core.state.invocations[instance.invocation]
+        facts = (("invocation", invocation.number), ("limit_ms", (instance.limit - invocation.started) / 1000))
         self._lose(app, instance, "hung past its limit", "")
         self._kill(app, instance, Because("hung past its limit", facts))
 

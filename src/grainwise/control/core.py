@@ -13,9 +13,8 @@ from grainwise.control.routing import Group, Routing
 from grainwise.control.state import AppState, ControllerState
 from grainwise.domain.time import Instant, from_ms
 
-DEADLINE, LIMIT, DISPATCH, REVIEW, PHASE = 0, 1, 2, 3, 4
-"""Kinds of timers: a request's deadline, an invocation's limit, a queue's batch wait, an app's review, the limit of an
-instance's start or load."""
+DEADLINE, WATCH, DISPATCH, REVIEW = 0, 1, 2, 3
+"""Kinds of timers: a request's deadline, the limit of what an instance does, a queue's batch wait, an app's review."""
 
 SWEEP = 4096
 """Below this many timers they are not swept."""
@@ -127,11 +126,9 @@ class Core:
         if kind == DEADLINE:
             request = state.requests.get(number)
             return request is None or request.is_ended
-        if kind == LIMIT:
-            return number not in state.invocations
-        if kind == PHASE:
+        if kind == WATCH:
             instance = state.instances.get(number)
-            return instance is None or instance.phase not in ("starting", "loading") or instance.limit != at
+            return instance is None or instance.watched_at != at
         app = state.apps.get(name)
         if app is None:
             return True

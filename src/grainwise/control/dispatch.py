@@ -1,7 +1,7 @@
 """From ready items to invocations: queues in order of urgency, idle instances that hold the stages, bounded batches."""
 
 from grainwise.control.actions import Invoke
-from grainwise.control.core import DISPATCH, LIMIT, Compiled, Core
+from grainwise.control.core import DISPATCH, Compiled, Core
 from grainwise.control.costs import GroupCost
 from grainwise.control.events import ItemRange
 from grainwise.control.fleet import Fleet
@@ -192,10 +192,9 @@ class Dispatcher:
         inputs = tuple(rows)
         head = taken[0].group
         limit = _limit_us(compiled.routing.groups[head], compiled.costs[head], len(inputs), size_sum)
-        invocation = Invocation(number, instance.number, instance.app, queue.mask, taken, inputs, now, now + limit)
+        invocation = Invocation(number, instance.number, instance.app, queue.mask, taken, inputs, now)
         state.invocations[number] = invocation
-        self._fleet.occupy(app, instance, number, cores)
-        core.set_timer(invocation.limit, LIMIT, number)
+        self._fleet.occupy(app, instance, number, cores, now + limit)
         core.emit(Invoke(number, instance.number, queue.mask, tuple(ranges), inputs, cores, limit, because))
 
     def wait_us(self, app: AppState) -> float:

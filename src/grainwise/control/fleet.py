@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 from grainwise.control.actions import KillInstance, LoadStages, StartInstance, StopInstance
-from grainwise.control.core import PHASE, Core
+from grainwise.control.core import WATCH, Core
 from grainwise.control.state import AppState, Instance, NodeState, PendingStart
 from grainwise.domain.because import Because
-from grainwise.domain.time import SECOND, Micros
+from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.policies import placement
 
 EPSILON = 1e-9
 """Slack for sums of shares that binary fractions cannot hold exactly."""
+
+LOAD_CORES = 0.5
+"""A start or a load waits for so many cores, or for the function's share: a soft share cannot be raised while it loads."""
 
 START_FLOOR: Micros = 360 * SECOND
 LOAD_FLOOR: Micros = 60 * SECOND
@@ -89,7 +92,7 @@ class Fleet:
             for node in self._core.state.nodes.values()
             if node.is_present
         ]
-        need = share if capabilities.is_share_hard else min(capabilities.min_cpu_cores, share)
+        need = share if capabilities.is_share_hard else self._least_load_share(app, share)
         return placement.decide(views, self.memory_mib(app, mask), need, capabilities.is_share_hard)
 
     def start(self, app: AppState, mask: int, share: float, because: Because) -> int | placement.NoRoom:
@@ -107,7 +110,7 @@ class Fleet:
         node = state.nodes[verdict.node]
         capabilities = app.deployed.capabilities
         load_share = share if capabilities.is_share_hard else min(share, node.free_cores)
-        if load_share < min(capabilities.min_cpu_cores, share) - EPSILON:
+        if load_share < min(self._least_load_share(app, share), node.usable_cores) - EPSILON:
             return 0
         number = state.next_instance
         state.next_instance += 1
@@ -119,8 +122,21 @@ class Fleet:
         node.memory_mib += memory
         _charge(instance, node, load_share)
         self._set_limit(app, instance, mask, START_FLOOR)
-        self._core.emit(StartInstance(number, name, mask, instance.node, load_share, memory, because))
+        self._core.emit(StartInstance(number, name, mask, instance.node, load_share, memory, because, share))
         return number
+
+    def _least_load_share(self, app: AppState, share: float) -> float:
+        """The least soft share to start or load with.
+
+        No more than what the end of any invocation frees, else those who wait for cores would never see enough of them at once.
+        """
+        freed = min(
+            function.cpu_cores
+            for other in self._core.state.apps.values()
+            for plan in other.plans.values()
+            for function in plan.functions
+        )
+        return min(share, max(app.deployed.capabilities.min_cpu_cores, min(LOAD_CORES, freed)))
 
     def start_pending(self, app: AppState, wanted: Sequence[int]) -> None:
         """Start what waited for cores, as far as they are free now; what holds none of ``wanted`` is not needed any more."""
@@ -146,7 +162,7 @@ class Fleet:
             return False
         if not capabilities.is_share_hard:
             share = min(instance.share, node.free_cores)
-            if share < min(capabilities.min_cpu_cores, instance.share) - EPSILON:
+            if share < min(self._least_load_share(app, instance.share), node.usable_cores) - EPSILON:
                 return False
             _charge(instance, node, share)
         node.memory_mib += more
@@ -176,9 +192,17 @@ class Fleet:
         self._uncharge(instance)
         self._become_idle(instance)
 
-    def occupy(self, app: AppState, instance: Instance, invocation: int, cores: float) -> None:
+    def watch(self, instance: Instance) -> None:
+        """Look at an instance when its limit has come. A timer that comes earlier is left and set anew when it fires."""
+        if not instance.watched_at or instance.limit < instance.watched_at:
+            instance.watched_at = instance.limit
+            self._core.set_timer(instance.limit, WATCH, instance.number)
+
+    def occupy(self, app: AppState, instance: Instance, invocation: int, cores: float, limit: Instant) -> None:
         """An idle instance begins an invocation."""
         instance.invocation = invocation
+        instance.limit = limit
+        self.watch(instance)
         del self._idle[instance.app][instance.number]
         if not app.deployed.capabilities.is_share_hard:
             _charge(instance, self._core.state.nodes[instance.node], cores)
@@ -190,6 +214,7 @@ class Fleet:
         if instance is None or instance.invocation != invocation:
             return
         instance.invocation = 0
+        instance.limit = 0
         if not app.deployed.capabilities.is_share_hard:
             _discharge(instance, state.nodes[instance.node])
         if instance.phase == "ready":
@@ -228,15 +253,17 @@ class Fleet:
     def _set_limit(self, app: AppState, instance: Instance, mask: int, floor: Micros) -> None:
         predicted_us = app.deployed.model.cold_start_us(mask)
         instance.limit = self._core.now + max(floor, int(predicted_us * PATIENCE_FACTOR))
-        self._core.set_timer(instance.limit, PHASE, instance.number)
+        self.watch(instance)
 
     def _become_idle(self, instance: Instance) -> None:
         instance.phase = "ready"
+        instance.limit = 0
         instance.idle_since = self._core.now
         self._idle[instance.app][instance.number] = instance
 
     def _set_phase(self, instance: Instance, phase: Literal["loading", "ending"]) -> None:
         instance.phase = phase
+        instance.limit = 0
         self._idle[instance.app].pop(instance.number, None)
 
     def _uncharge(self, instance: Instance) -> None:

@@ -47,8 +47,9 @@ class NodeState(Struct):
 class Instance(Struct):
     """One instance: ``stages`` is its residency, ``share`` its function's share, ``cores`` what it is charged now.
 
-    ``loading`` and ``loading_mib`` are what it is loading. A start or a load that is not over by ``limit`` is taken for hung.
-    ``was_killed`` instances are replaced when they have ended.
+    ``loading`` and ``loading_mib`` are what it is loading. A start, load or invocation that is not over by ``limit`` is taken
+    for hung; 0 while it does nothing. ``watched_at`` is the instant of its timer, 0 for none. ``was_killed`` instances are replaced
+    when they have ended.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Instance(Struct):
     loading: int = 0
     loading_mib: float = 0.0
     limit: Instant = 0
+    watched_at: Instant = 0
     cores: float = 0.0
     was_killed: bool = False
 
@@ -78,7 +80,6 @@ class Invocation(Struct, gc=False):
     items: list[Waiting]
     inputs: tuple[tuple[Payload, ...], ...]
     started: Instant
-    limit: Instant
 
 
 class PendingStart(Struct):
