@@ -33,7 +33,8 @@ from grainwise.gateway.errors import (
 from grainwise.gateway.grains import parse_grain
 
 MAX_BODY_BYTES = 64 * 1024
-MAX_LOG_ENTRIES = 10_000
+MAX_LOG_ENTRIES = 1000
+"""What the log keeps in memory; everything is in its file."""
 _LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]", "::1"))
 
 
@@ -210,7 +211,9 @@ class Admin:
     async def _log(self, request: Request) -> Response:
         text = request.query_params.get("tail", "100")
         if not text.isdecimal() or not 0 < int(text[:9]) <= MAX_LOG_ENTRIES:
-            raise FieldError("tail", f"{text[:40]!r}: give a number from 1 to {MAX_LOG_ENTRIES}")
+            raise FieldError(
+                "tail", f"{text[:40]!r}: give a number from 1 to {MAX_LOG_ENTRIES}, which are kept; the rest is in the log file"
+            )
         lines = b"".join(msgspec.json.encode(entry) + b"\n" for entry in self._backend.log_tail(int(text)))
         return Response(lines, media_type="application/x-ndjson")
 

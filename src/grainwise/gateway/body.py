@@ -71,6 +71,10 @@ class Arriving(Protocol):
         """
         ...
 
+    def drop(self) -> None:
+        """Nobody will read this body: its reservation ends as soon as nothing is written into it any more. Idempotent."""
+        ...
+
 
 class Link(Protocol):
     """What the server's own protocol offers beyond ASGI: a body on its way, word of a lost connection, a flush.
@@ -179,7 +183,11 @@ async def read_body(
     """
     if link is not None and link.arriving is not None:
         arriving = link.arriving
-        await arriving.complete()
+        try:
+            await arriving.complete()
+        except BaseException:
+            arriving.drop()
+            raise
         return Body(arriving.reservation.view, arriving.reservation)
     check_lengths(head, limits)
     if head.length is None or not into_store or head.length == 0:

@@ -104,6 +104,8 @@ class Endpoint:
             head = link.head if link is not None and link.head is not None else read_head(scope["headers"])
             unread = head.length
             if desk.door.is_draining:
+                if link is not None and link.arriving is not None:
+                    link.arriving.drop()
                 raise DrainingError("the server is draining; send the request to another one")
             into_store = self.goes_into_store(head)
             body = await read_body(head, link, receive, desk.store, desk.limits, into_store=into_store)

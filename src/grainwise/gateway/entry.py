@@ -23,6 +23,13 @@ class Slot(Struct, frozen=True):
     is_exploded: bool
     is_keyed: bool
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the limit of elements holds: everything but a list of numbers that stays whole costs per element."""
+        element = self.value_type.element
+        is_numeric = element is not None and element.kind in ("integer", "real", "boolean")
+        return self.value_type.kind == "list" and (self.is_exploded or not is_numeric)
+
 
 class Result(Struct, frozen=True):
     """One named result."""

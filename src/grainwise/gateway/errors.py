@@ -6,7 +6,6 @@ import msgspec
 from msgspec import Struct
 
 from grainwise.control.actions import Reject, RejectCode
-from grainwise.domain.because import Because
 from grainwise.domain.errors import CapacityError, ConfigurationError, GrainwiseError, InfeasibleError, InputError
 from grainwise.domain.time import SECOND, Micros
 from grainwise.runtimes.payloads import ArenaFullError
@@ -37,7 +36,11 @@ class MethodError(InputError):
 
 
 class BodyTooLargeError(InputError):
-    """A body, or what it claims to hold, is over a limit."""
+    """A body, or what it claims to hold, is over a limit; ``field`` is the part of it, where one is to blame."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class MediaTypeError(InputError):
@@ -104,6 +107,13 @@ _ADVICE: dict[RejectCode, str] = {
     "unknown_app": "the controller does not know this app",
 }
 
+# By the rule with which the controller rejects a request for what its stage said.
+_STAGE_VERB: dict[str, str] = {
+    "the stage declared": "refused this request:",
+    "the stage raised": "raised",
+    "the stage value": "broke its declaration:",
+}
+
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):
     """What a client reads. ``error`` is for people, ``code`` for programs; the others are there where known."""
@@ -136,9 +146,8 @@ def failure_of_reject(action: Reject) -> Failure:
     """The answer to a request that the controller rejected."""
     status = STATUS_BY_REJECT[action.code]
     headers = (retry_after(action.retry_after_us),) if status in (429, 503) else ()
-    where = f" (stage {action.stage})" if action.stage else ""
     body = ErrorBody(
-        error=f"{_ADVICE[action.code]}{where}: {_render(action.because)}",
+        error=_said(action),
         code=action.code,
         stage=action.stage or None,
         request=action.request,
@@ -146,9 +155,15 @@ def failure_of_reject(action: Reject) -> Failure:
     return Failure(status, body, headers)
 
 
-def _render(because: Because) -> str:
-    """The reason in one line."""
-    return because.render()
+def _said(action: Reject) -> str:
+    """What a person reads. A stage that failed speaks for itself; every other reason comes with what to do about it."""
+    because = action.because
+    reason = dict(because.facts).get("reason")
+    verb = _STAGE_VERB.get(because.rule) if action.code == "stage_failed" else None
+    if verb is not None and reason is not None:
+        return f"stage {action.stage} {verb} {reason}"
+    where = f" (stage {action.stage})" if action.stage else ""
+    return f"{_ADVICE[action.code]}{where}: {because.render()}"
 
 
 def failure_of_error(error: Exception, request: int | None = None) -> Failure:
@@ -160,7 +175,7 @@ def failure_of_error(error: Exception, request: int | None = None) -> Failure:
                 headers = ((b"allow", ", ".join(error.allow).encode()),)
             elif isinstance(error, UnauthorizedError):
                 headers = ((b"www-authenticate", b'Bearer realm="grainwise admin"'),)
-            field = error.field if isinstance(error, FieldError) else None
+            field = error.field if isinstance(error, FieldError | BodyTooLargeError) else None
             return Failure(status, ErrorBody(str(error), code, request=request, field=field), headers)
     if isinstance(error, GrainwiseError):
         return Failure(500, ErrorBody(str(error), "internal", request=request))

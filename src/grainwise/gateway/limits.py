@@ -12,10 +12,12 @@ from grainwise.gateway.errors import BodyTooLargeError, FieldError
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of the public listener.
 
-    ``max_body_bytes`` bounds a body as sent and as decoded; ``max_json_bytes`` the part of it that is parsed as JSON (a JSON
-    number takes several times its length in memory). ``head_timeout_ms`` and ``body_timeout_ms`` bound how long a client may
-    take to send the head and the body of a request, ``answer_timeout_ms`` how long it may take to read an answer that lies
-    in the store; ``keep_alive_s`` is how long an idle connection stays open.
+    ``max_body_bytes`` bounds a body as sent and as decoded; ``max_json_bytes`` the part of it that becomes Python objects:
+    JSON, and a binary list of numbers that one stage reads as a whole (a number takes several times its length in memory).
+    ``max_elements`` bounds an input that is a list and costs something per element: one that an ``each`` takes apart, which
+    is stored element by element, and any list of texts, bytes or documents. ``head_timeout_ms`` and ``body_timeout_ms``
+    bound how long a client may take to send the head and the body of a request, ``answer_timeout_ms`` how long it may take to
+    read an answer that lies in the store; ``keep_alive_s`` is how long an idle connection stays open.
     """
 
     max_body_bytes: int = 64 * 1024 * 1024
@@ -23,7 +25,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     max_json_depth: int = 32
     max_head_bytes: int = 32 * 1024
     max_connections: int = 1024
-    max_elements: int = 65_536
+    max_elements: int = 16_384
     head_timeout_ms: float = 10_000
     body_timeout_ms: float = 30_000
     answer_timeout_ms: float = 30_000
@@ -44,6 +46,29 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         if nbytes > self.max_body_bytes:
             raise BodyTooLargeError(f"the body has {nbytes} bytes, the limit is {self.max_body_bytes}; send less")
 
+    def check_elements(self, count: int, field: str) -> None:
+        """Refuse an input list of too many elements, before anything is stored for it.
+
+        Raises:
+            BodyTooLargeError: ``count`` is over the limit; ``field`` is named.
+        """
+        if count > self.max_elements:
+            raise BodyTooLargeError(
+                f"{field}: {count} elements, the limit is {self.max_elements}; send them in several requests", field
+            )
+
+    def check_numbers(self, nbytes: int, field: str) -> None:
+        """Refuse a binary list of numbers that would become too many Python numbers.
+
+        Raises:
+            BodyTooLargeError: its ``nbytes`` are over the limit; ``field`` is named.
+        """
+        if nbytes > self.max_json_bytes:
+            raise BodyTooLargeError(
+                f"{field}: a list of {nbytes} bytes of numbers, the limit is {self.max_json_bytes}; declare an array instead",
+                field,
+            )
+
     def check_json(self, text: "bytes | bytearray | memoryview", field: str) -> None:
         """Refuse JSON that is too long or nested too deeply to be parsed.
 
@@ -53,7 +78,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         """
         if len(text) > self.max_json_bytes:
             raise BodyTooLargeError(
-                f"{field}: {len(text)} bytes of JSON, the limit is {self.max_json_bytes}; send tensors in the binary form"
+                f"{field}: {len(text)} bytes of JSON, the limit is {self.max_json_bytes}; send tensors in the binary form",
+                field,
             )
         raw = text if isinstance(text, bytes) else bytes(text)
         if raw.count(b"[") + raw.count(b"{") > self.max_json_depth and json_depth(raw) > self.max_json_depth:

@@ -28,7 +28,7 @@ class Carrier(Protocol):
 class ArrivingBody:
     """A body that is being written into its reservation."""
 
-    __slots__ = ("_limit_ms", "_settled", "filled", "length", "reservation", "view")
+    __slots__ = ("_is_dropped", "_is_settled", "_limit_ms", "_settled", "filled", "length", "reservation", "view")
 
     def __init__(self, reservation: Reservation, length: int, limit_ms: float, loop: asyncio.AbstractEventLoop) -> None:
         self.reservation = reservation
@@ -36,6 +36,8 @@ class ArrivingBody:
         self.length = length
         self.filled = 0
         self._limit_ms = limit_ms
+        self._is_dropped = False
+        self._is_settled = False
         self._settled: asyncio.Future[None] = loop.create_future()
 
     async def complete(self) -> None:
@@ -50,12 +52,22 @@ class ArrivingBody:
     def finish(self) -> None:
         """The last byte is there."""
         self.view = _NOTHING
+        self._is_settled = True
+        if self._is_dropped:
+            self.reservation.close()
         if not self._settled.done():
             self._settled.set_result(None)
+
+    def drop(self) -> None:
+        """Nobody will read this body: its reservation ends as soon as nothing is written into it any more. Idempotent."""
+        self._is_dropped = True
+        if self._is_settled:
+            self.reservation.close()
 
     def abandon(self, error: Exception) -> None:
         """No further byte will be written; the reservation ends here."""
         self.view = _NOTHING
+        self._is_settled = True
         self.reservation.close()
         if not self._settled.done():
             self._settled.set_exception(error)

@@ -73,7 +73,7 @@ def parse_infer(entry: Entry, head: Announcement, body: Body, intake: Intake, st
 
     Raises:
         FieldError: the request does not fit the app; the field is named.
-        BodyTooLargeError: its JSON part is over the limit.
+        BodyTooLargeError: its JSON part or one of its lists is over a limit.
         ArenaFullError: there is no room for its inputs.
     """
     view = body.view
@@ -89,7 +89,7 @@ def parse_infer(entry: Entry, head: Announcement, body: Body, intake: Intake, st
     except RecursionError as error:
         raise FieldError("body", "JSON nested too deeply") from error
     wanted = _wanted(entry, request)
-    plan = list(_layout(entry, request, split, len(view)))
+    plan = list(_layout(entry, request, split, len(view), limits))
     for position, slot, tensor, offset, nbytes in plan:
         if intake.has(slot):
             raise FieldError(f"inputs[{position}].name", f"input {tensor.name!r} was sent twice")
@@ -104,7 +104,7 @@ def parse_infer(entry: Entry, head: Announcement, body: Body, intake: Intake, st
 
 
 def _layout(
-    entry: Entry, request: InferRequest, split: int, length: int
+    entry: Entry, request: InferRequest, split: int, length: int, limits: Limits
 ) -> Iterator[tuple[int, Slot, TensorIn, int, int | None]]:
     """Where the data of each input lies, after checking names, datatypes, shapes and lengths against each other."""
     offset = split
@@ -114,6 +114,8 @@ def _layout(
         if "shared_memory_region" in tensor.parameters:
             raise FieldError(f"{place}.parameters.shared_memory_region", "regions of the client are not read; send the data")
         check_tensor(slot.value_type, tensor, place)
+        if slot.is_counted:
+            limits.check_elements(tensor.shape[0], f"{place}.shape")
         nbytes = tensor.parameters.get("binary_data_size")
         if nbytes is None:
             if tensor.data == _NO_DATA:
@@ -183,10 +185,11 @@ def _take_binary(
             intake.put_value(slot, array)
         return
     if dtype is not None:
+        limits.check_numbers(nbytes, f"{place}.parameters.binary_data_size")
         numbers = np.frombuffer(bytes(body.view[offset : offset + nbytes]), dtype=dtype).tolist()
         intake.put_value(slot, numbers if value_type.kind == "list" else numbers[0])
         return
-    spans = list(_elements(body.view, offset, nbytes, prod(tensor.shape), place, limits))
+    spans = list(_elements(body.view, offset, nbytes, prod(tensor.shape), place))
     element = value_type.element if value_type.kind == "list" and value_type.element is not None else value_type
     if element.kind == "bytes" and body.reservation is not None and (value_type.kind == "bytes" or slot.is_exploded):
         stored: list[Stored] = []
@@ -207,10 +210,8 @@ def _take_binary(
     intake.put_value(slot, values if value_type.kind == "list" else values[0])
 
 
-def _elements(view: memoryview, offset: int, nbytes: int, count: int, place: str, limits: Limits) -> Iterator[tuple[int, int]]:
+def _elements(view: memoryview, offset: int, nbytes: int, count: int, place: str) -> Iterator[tuple[int, int]]:
     """Offset and length of each element of a BYTES tensor: every one has a 4-byte little-endian length before it."""
-    if count > limits.max_elements:
-        raise FieldError(f"{place}.shape", f"{count} elements, the limit is {limits.max_elements}")
     end = offset + nbytes
     for index in range(count):
         if offset + 4 > end:

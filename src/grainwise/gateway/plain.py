@@ -62,12 +62,12 @@ def parse(entry: Entry, head: Announcement, body: Body, intake: Intake, limits: 
 
     Raises:
         FieldError: they do not fit the app; the field is named.
-        BodyTooLargeError: JSON is over the limit.
+        BodyTooLargeError: JSON or one of its lists is over a limit.
         ArenaFullError: there is no room for them.
     """
     form = form_of(entry, head)
     if form == "json":
-        _take_object(entry, _decode(body, limits, entry), intake)
+        _take_object(entry, _decode(body, limits, entry), intake, limits)
     elif form == "raw" or not _take_if_object(entry, body, intake, limits):
         _parse_raw(entry, head, body, intake)
 
@@ -82,7 +82,7 @@ def _take_if_object(entry: Entry, body: Body, intake: Intake, limits: Limits) ->
         return False
     if document.keys() != entry.slot_by_name.keys():
         return False
-    _take_object(entry, _decode(body, limits, entry), intake)
+    _take_object(entry, _decode(body, limits, entry), intake, limits)
     return True
 
 
@@ -157,10 +157,12 @@ def _decode(body: Body, limits: Limits, entry: Entry) -> dict[str, object]:
     return document
 
 
-def _take_object(entry: Entry, document: dict[str, object], intake: Intake) -> None:
+def _take_object(entry: Entry, document: dict[str, object], intake: Intake, limits: Limits) -> None:
     """Store the inputs of ``{"input name": value, …}``."""
     for name, value in document.items():
         slot = entry.slot(name, name)
+        if slot.is_counted and isinstance(value, list):
+            limits.check_elements(len(value), name)
         intake.put_value(slot, from_jsonable(value, slot.value_type, name))
 
 

@@ -7,8 +7,9 @@ keep-alive, responses) stays uvicorn's.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
@@ -37,29 +38,33 @@ class CallProtocol(HttpToolsProtocol):
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: Any) -> None:
         super().__init__(config, server_state, app_state, loop)
         self.placed: ArrivingBody | None = None
-        self.link: ConnectionLink | None = None
+        # One per call that has no answer yet, in the order of their heads: more than one where calls are pipelined.
+        self._links: deque[ConnectionLink] = deque()
         self.is_deaf = False
         self.head_bytes = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
 
-    def on_message_begin(self) -> None:
-        """A head begins."""
-        super().on_message_begin()
-        self.link = None
-
     def on_headers_complete(self) -> None:
         """A head is complete: find out where its body goes, then let uvicorn start the application."""
         self._end_head()
-        if self.cycle is None or self.cycle.response_complete:
-            placement = self.placer(self.url, self.headers) if self.parser.get_method() == b"POST" else None
-            if placement is None:
-                self.link = ConnectionLink(self, None, None)
-            else:
-                self.link = ConnectionLink(self, placement.head, self._begin_body(placement))
-            self.scope["extensions"] = {EXTENSION: self.link}  # type: ignore[dict-item]
+        # The body of a pipelined call waits in uvicorn's own buffer: its endpoint runs when those before it have answered.
+        is_next = self.cycle is None or self.cycle.response_complete
+        placement = self.placer(self.url, self.headers) if is_next and self.parser.get_method() == b"POST" else None
+        if placement is None:
+            link = ConnectionLink(self, None, None)
+        else:
+            link = ConnectionLink(self, placement.head, self._begin_body(placement))
+        self._links.append(link)
+        cast("dict[str, object]", self.scope)["extensions"] = {EXTENSION: link}
         super().on_headers_complete()
-        self.cycle.transport = Lingering(self)  # type: ignore[assignment]
+        self.cycle.transport = cast(asyncio.Transport, Lingering(self))
+
+    def on_response_complete(self) -> None:
+        """A call has its answer; answers go out in the order of the calls."""
+        if self._links:
+            self._links.popleft()
+        super().on_response_complete()
 
     def _begin_body(self, placement: Placement) -> ArrivingBody:
         arriving = ArrivingBody(placement.reservation, placement.length, self.limits.body_timeout_ms, self.loop)
@@ -117,7 +122,7 @@ class CallProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: tell whoever reads its body or works on its request."""
         placed, self.placed = self.placed, None
-        link = self.link
+        links, self._links = self._links, deque()
         if self._body_timer is not None:
             self._body_timer.cancel()
         self._end_head()
@@ -125,7 +130,7 @@ class CallProtocol(HttpToolsProtocol):
             super().connection_lost(exc)
         if placed is not None:
             placed.abandon(ClientGoneError("the client closed its connection before its body was complete"))
-        if link is not None:
+        for link in links:
             link.is_lost = True
             if link.on_lost is not None:
                 link.on_lost()
@@ -207,14 +212,15 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         http = self.http
+        stream = cast(asyncio.Transport, transport)
         limit = http.limits.max_connections
         if len(http.connections) >= limit:
             body = ErrorBody(f"{limit} connections are open, which is the limit; connect again later", "too_many_connections")
-            transport.write(refusal(Failure(503, body, ((b"retry-after", b"1"),))))  # type: ignore[attr-defined]
+            stream.write(refusal(Failure(503, body, ((b"retry-after", b"1"),))))
             http.is_deaf = True
-            transport.close()
+            stream.close()
             return
-        http.connection_made(transport)  # type: ignore[arg-type]
+        http.connection_made(stream)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """The rest of the placed body, else the buffer for heads."""

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Generator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import uvicorn
 from msgspec import Struct
@@ -150,10 +150,11 @@ class Server:
             await self._run(self._config(self._admin, "httptools"), sock)
         return Addresses(self._host, bound[1], admin)
 
-    def _config(self, app: object, http: object) -> uvicorn.Config:
+    def _config(self, app: Callable[..., Any], http: type[asyncio.BaseProtocol] | str) -> uvicorn.Config:
         return uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            http=http,  # type: ignore[arg-type]
+            app,
+            # uvicorn hands it to the loop, which takes a protocol of either kind.
+            http=cast("type[asyncio.Protocol]", http),
             ws="none",
             lifespan="off",
             interface="asgi3",

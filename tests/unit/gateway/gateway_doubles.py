@@ -88,6 +88,32 @@ def mixed_app() -> AppSpec:
     return app.spec(b"mixed")
 
 
+def numbers_app(is_apart: bool) -> AppSpec:
+    """A list of numbers that an ``each`` takes apart, or that one stage reads as a whole."""
+    app = App("each" if is_apart else "whole", slo=Slo(latency_ms=200))
+
+    @app.stage(name="double")
+    def double(numbers: Batch[int]) -> Batch[int]:
+        return [2 * number for number in numbers]
+
+    @app.stage(name="total", size=sizes.length)
+    def total(lists: Batch[list[int]]) -> Batch[int]:
+        return [sum(numbers) for numbers in lists]
+
+    if is_apart:
+
+        @app.flow
+        def flow(numbers: list[int]) -> list[int]:
+            return each(double, numbers)
+    else:
+
+        @app.flow
+        def flow(numbers: list[int]) -> int:
+            return total(numbers)
+
+    return app.spec(app.name.encode())
+
+
 COMPUTE: dict[str, Callable[..., object]] = {
     "invert": lambda image: 255 - image,
     "reverse": lambda data: bytes(data)[::-1],

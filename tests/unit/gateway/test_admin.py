@@ -130,8 +130,11 @@ def test_wrong_calls_are_refused():
     async def main():
         async with administered() as (served, _):
             url = served.addresses.admin
-            for tail in ("0", "x", "-1", "99999999999999999999"):
-                assert (await get(url, f"/log?tail={tail}"))[0] == 400
+            for tail in ("0", "x", "-1", "1001", "10000", "99999999999999999999"):
+                status, _, answer = await get(url, f"/log?tail={tail}")
+                assert (status, answer["field"]) == (400, "tail")
+                assert "1000" in answer["error"]
+            assert (await get(url, "/log?tail=1000"))[0] == 200
             assert (await get(url, "/nothing"))[0] == 404
             assert (await get(url, "/drain"))[0] == 405
             assert (await call(url, "/regranulate", data=b"x" * 70_000))[0] == 413

@@ -59,6 +59,20 @@ def test_every_error_has_its_status(error, status, code):
     assert (failure.status, failure.body.code) == (status, code)
 
 
+@pytest.mark.parametrize(
+    ("rule", "reason", "text"),
+    [
+        ("the stage declared", "not a picture: it is empty", "stage decode refused this request: not a picture: it is empty"),
+        ("the stage raised", "ValueError: no such word", "stage decode raised ValueError: no such word"),
+        ("the stage value", "expected str, got int", "stage decode broke its declaration: expected str, got int"),
+    ],
+)
+def test_what_a_stage_said_reads_as_a_sentence(rule, reason, text):
+    because = Because(rule, (("stage", "decode"), ("reason", reason)))
+    body = json.loads(failure_of_reject(Reject(7, "stage_failed", because, "decode")).encode())
+    assert body == {"error": text, "code": "stage_failed", "stage": "decode", "request": 7}
+
+
 def test_an_unforeseen_error_says_nothing_about_the_inside():
     failure = failure_of_error(KeyError("secret"))
     assert failure.status == 500

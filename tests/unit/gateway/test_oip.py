@@ -3,7 +3,7 @@ import struct
 
 import numpy as np
 import pytest
-from gateway_doubles import Raw, get, head, infer_body, post, run, serving, tensor_in
+from gateway_doubles import Raw, get, head, infer_body, numbers_app, post, run, serving, tensor_in
 
 from grainwise.gateway.limits import Limits
 
@@ -316,6 +316,61 @@ def test_a_chunked_body_over_the_limit_is_a_413():
             assert status == 413
             assert "limit is 1000" in json.loads(body)["error"]
             await raw.close()
+
+    run(main())
+
+
+def three(form: str) -> tuple[bytes, dict[str, str]]:
+    """An infer request of a list of three texts."""
+    binary = lengths_before(b"a", b"b", b"c")
+    words = {"name": "words", "shape": [3], "datatype": "BYTES"}
+    words |= {"parameters": {"binary_data_size": len(binary)}} if form == "binary" else {"data": ["a", "b", "c"]}
+    more = [
+        {"name": name, "shape": [1], "datatype": kind, "data": [1]} for name, kind in (("count", "INT64"), ("factor", "FP64"))
+    ]
+    inputs = [words, *more]
+    return infer_body(inputs, binary) if form == "binary" else (json.dumps({"inputs": inputs}).encode(), {})
+
+
+@pytest.mark.parametrize("form", ["binary", "json"])
+def test_a_list_of_too_many_elements_is_a_413_that_names_the_field(form):
+    async def main():
+        for limit, expected in ((3, 200), (2, 413)):
+            async with serving(limits=Limits(max_elements=limit)) as served:
+                status, _, answer = await post(served, "/v2/models/mixed/infer", *three(form))
+                assert status == expected, answer
+                if expected == 413:
+                    assert (answer["code"], answer["field"]) == ("too_large", "inputs[0].shape")
+                    assert served.script.arrivals == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_apart", [True, False])
+@pytest.mark.parametrize("form", ["binary", "json", "plain"])
+def test_a_list_of_numbers_is_counted_where_it_is_taken_apart(form, is_apart):
+    async def main():
+        numbers = np.arange(5, dtype=np.int64)
+        tensor = {"name": "numbers", "shape": [5], "datatype": "INT64"}
+        path = f"/v2/models/{'each' if is_apart else 'whole'}/infer"
+        if form == "binary":
+            call = infer_body([tensor | {"parameters": {"binary_data_size": 40}}], numbers.tobytes())
+        elif form == "json":
+            call = json.dumps({"inputs": [tensor | {"data": numbers.tolist()}]}).encode(), {}
+        else:
+            path = path.replace("/v2/models", "/v1/apps").removesuffix("/infer")
+            call = json.dumps({"numbers": numbers.tolist()}).encode(), {"Content-Type": "application/json"}
+        field = "numbers" if form == "plain" else "inputs[0].shape"
+        async with serving([numbers_app(is_apart)], limits=Limits(max_elements=4)) as served:
+            served.script.on_arrival = served.script.rejecting("deadline")
+            status, _, answer = await post(served, path, *call)
+            assert (status, answer.get("field")) == ((413, field) if is_apart else (504, None)), answer
+        if form == "binary" and not is_apart:
+            big = np.arange(100, dtype=np.int64)
+            call = infer_body([tensor | {"shape": [100], "parameters": {"binary_data_size": 800}}], big.tobytes())
+            async with serving([numbers_app(is_apart)], limits=Limits(max_json_bytes=799)) as served:
+                status, _, answer = await post(served, path, *call)
+                assert (status, answer["field"]) == (413, "inputs[0].parameters.binary_data_size")
 
     run(main())
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from gateway_doubles import get, post, run, serving
 
+from grainwise.gateway.limits import Limits
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 IMAGE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 both_protocols = pytest.mark.parametrize("protocol", ["placed", "httptools"])
@@ -121,6 +123,18 @@ WRONG = [
     ("invert", {"image": {"b64": "YWJj", "dtype": "uint8", "shape": ["3"]}}, "image.shape"),
     ("invert", [1], "body"),
 ]
+
+
+@pytest.mark.parametrize(("app", "count", "status"), [("mixed", 2, 200), ("mixed", 3, 413)])
+def test_a_list_of_too_many_elements_is_a_413_that_names_the_field(app, count, status):
+    async def main():
+        async with serving(limits=Limits(max_elements=2)) as served:
+            document = {"words": ["a", "b", "c"][:count], "count": 2, "factor": 1}
+            answered, _, answer = await post(served, f"/v1/apps/{app}", json=document)
+            assert answered == status
+            assert answer.get("field") == ("words" if status == 413 else None)
+
+    run(main())
 
 
 @pytest.mark.parametrize(("app", "document", "field"), WRONG)

@@ -207,6 +207,80 @@ def test_draining_answers_what_is_in_flight_and_refuses_the_rest():
     run(main())
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["the whole body is there", "the body still comes"])
+def test_a_drain_that_meets_an_arriving_body_leaves_no_memory_behind(whole):
+    async def main():
+        async with serving() as served:
+            raw = await Raw.connect(served)
+            # The small body comes in one read with its head.
+            top, body = whole_request(IMAGE[:30, :30] if whole else IMAGE)
+            place, drained = served.server._gateway.place, []
+
+            def place_and_drain(target, headers):
+                """The drain begins between the head, which has got its room, and the endpoint."""
+                found = place(target, headers)
+                served.script.door.begin_drain()
+                drained.append(found)
+                return found
+
+            for connection in list(served.server._running[0][0].server_state.connections):
+                connection.placer = place_and_drain
+            await raw.send(top + (body if whole else body[:1000]))
+            status, _, answer = await raw.response()
+            assert (status, json.loads(answer)["code"]) == (503, "draining")
+            assert drained[0] is not None
+            await raw.close()
+            while served.server._running[0][0].server_state.connections:
+                await asyncio.sleep(0)
+            assert served.store.live_bytes == 0
+            assert served.store.regions.live_bytes == 0
+
+    run(main())
+
+
+def test_a_client_that_pipelines_and_leaves_cancels_the_request_in_flight():
+    async def main():
+        async with serving() as served:
+            script = served.script
+            arrived, cancelled = asyncio.Event(), asyncio.Event()
+            script.on_arrival = lambda event: arrived.set()
+            script.on_cancel = lambda event: cancelled.set()
+            raw = await Raw.connect(served)
+            small = np.arange(12, dtype=np.uint8).reshape(4, 3)
+            # The first is answered, the second waits for its stage, the third for the second.
+            await raw.send(b"".join(whole_request(small)))
+            await arrived.wait()
+            await raw.send(b"".join(whole_request(small) * 2))
+            arrived.clear()
+            script.answer(script.arrivals[0])
+            await raw.response()
+            await arrived.wait()
+            await raw.close()
+            await cancelled.wait()
+            assert script.events[-1] == RequestCancelled(2)
+            script.answer(script.arrivals[1])
+
+    run(main())
+
+
+def test_a_client_that_leaves_in_the_next_head_cancels_the_request_in_flight():
+    async def main():
+        async with serving() as served:
+            script = served.script
+            arrived, cancelled = asyncio.Event(), asyncio.Event()
+            script.on_arrival = lambda event: arrived.set()
+            script.on_cancel = lambda event: cancelled.set()
+            raw = await Raw.connect(served)
+            await raw.send(b"".join(whole_request()) + whole_request()[0][:20])
+            await arrived.wait()
+            await raw.close()
+            await cancelled.wait()
+            assert script.events[-1] == RequestCancelled(1)
+            script.answer(script.arrivals[0])
+
+    run(main())
+
+
 def test_a_drain_that_takes_too_long_says_so():
     async def main():
         async with serving() as served:
