@@ -1,7 +1,7 @@
 """What would be feasible when the problem is not: the nearest SLO at this rate, the highest rate at this SLO. Bisected."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -13,7 +13,10 @@ from grainwise.planning.problem import Problem
 TRIED = 2
 """Granularities that are planned anew at each step, those that came nearest."""
 
-_STEPS = 4
+_STEPS = 5
+
+_CLOSE = 1.03
+"""Bounds within this factor of one another are near enough."""
 
 _MARGINS = (1.0, 0.95, 0.8)
 """A plan found for one load is only a guess of what is found for another; these parts of it are tried in turn."""
@@ -33,18 +36,18 @@ def describe_nearest(problem: Problem, ranked: Sequence[Best]) -> str:
     said: list[str] = []
     latency = _nearest_latency_ms(problem, ranked)
     if latency is not None:
-        said.append(f"nearest feasible SLO at {rate:g}/s: {latency[0]:g} ms with {latency[1]}")
+        said.append(f"nearest feasible SLO at {rate:g}/s: {latency[0]:g} ms with {_name(latency[1])}")
     else:
         said.append(f"no SLO is feasible at {rate:g}/s")
-    fastest = _highest_rate(problem, ranked)
-    if fastest is not None:
-        said.append(f"highest feasible rate at {slo.latency_ms:g} ms: {fastest[0]:g}/s with {fastest[1]}")
+    highest = _highest_rate(problem, ranked)
+    if highest is not None:
+        said.append(f"highest feasible rate at {slo.latency_ms:g} ms: {highest[0]:g}/s with {_name(highest[1])}")
     else:
         said.append(f"{slo.latency_ms:g} ms are not feasible at any rate")
     return "; ".join(said)
 
 
-def _nearest_latency_ms(problem: Problem, ranked: Sequence[Best]) -> tuple[float, str] | None:
+def _nearest_latency_ms(problem: Problem, ranked: Sequence[Best]) -> tuple[float, Best] | None:
     """Between the SLO, which is infeasible, and about the target quantile of a plan that is known."""
     level = problem.app.slo.target
     steady = [each for each in ranked if each.option.predicted.utilisation < 1]
@@ -52,76 +55,83 @@ def _nearest_latency_ms(problem: Problem, ranked: Sequence[Best]) -> tuple[float
         return None
     known = sorted(steady, key=lambda each: (each.evaluation.latency_ms(level), each.option.plan.id))[:TRIED]
 
-    def grain_at(latency_ms: float) -> str | None:
-        return _feasible(
-            msgspec.structs.replace(problem, app=msgspec.structs.replace(problem.app, slo=Slo(latency_ms, level))), known
-        )
+    def plan_at(latency_ms: float) -> Best | None:
+        spec = msgspec.structs.replace(problem.app, slo=Slo(latency_ms, level))
+        return next(_feasible(msgspec.structs.replace(problem, app=spec), known), None)
 
     low = problem.app.slo.latency_ms
     for margin in _MARGINS:
         high = _round_up(known[0].evaluation.latency_ms(level) / margin)
-        name = grain_at(high)
-        if name is not None:
+        found = plan_at(high)
+        if found is not None:
             break
         low = high
     else:
         return None
     for _ in range(_STEPS):
         middle = _round_up((low + high) / 2)
-        if middle >= high:
+        if middle >= high or high <= low * _CLOSE:
             break
-        grain = grain_at(middle)
-        if grain is None:
+        better = plan_at(middle)
+        if better is None:
             low = middle
         else:
-            high, name = middle, grain
-    return high, name
+            high, found = middle, better
+    return high, found
 
 
-def _highest_rate(problem: Problem, ranked: Sequence[Best]) -> tuple[float, str] | None:
-    """Between about the capacity of a plan that is known and the rate asked for, which is infeasible."""
+def _highest_rate(problem: Problem, ranked: Sequence[Best]) -> tuple[float, Best] | None:
+    """Between what a plan that is known can carry and the rate asked for, which is infeasible."""
     target, high = problem.app.slo.target, problem.workload.rate_per_s
-    capacities = [(each.evaluation.capacity_per_s(target), each) for each in ranked]
-    capacities.sort(key=lambda each: (-each[0], each[1].option.plan.id))
-    known = [each for _, each in capacities]
+    known = _by_capacity(ranked, target)
 
-    def grain_at(rate_per_s: float, tried: int = TRIED) -> str | None:
+    def plans_at(rate_per_s: float, tried: Sequence[Best]) -> Iterator[Best]:
         eased = msgspec.structs.replace(problem.workload, rate_per_s=rate_per_s)
-        return _feasible(msgspec.structs.replace(problem, workload=eased), known[:tried])
+        return _feasible(msgspec.structs.replace(problem, workload=eased), tried)
 
-    low, name = 0.0, ""
+    low, found = 0.0, None
     for margin in _MARGINS:
-        guess = _round_down(min(capacities[0][0], high) * margin)
-        grain = grain_at(guess) if 0 < guess < high else None
-        if grain is not None:
-            low, name = guess, grain
+        low = _round_down(known[0].evaluation.capacity_per_s(target) * margin)
+        if 0 < low < high:
+            found = next(plans_at(low, known[:TRIED]), None)
+        if found is not None:
             break
-    if not name:
+    if found is None:
         low = _round_down(high * _HARDLY_ANY)
-        name = grain_at(low, len(known)) or ""
-        if not name:
+        known = _by_capacity(tuple(plans_at(low, known)), target)
+        if not known:
             return None
+        found = known[0]
     for _ in range(_STEPS):
-        middle = _round_down(math.sqrt(low * high))
-        if middle <= low:
+        if high <= low * _CLOSE:
             break
-        grain = grain_at(middle)
-        if grain is None:
+        carried = _round_down(found.evaluation.capacity_per_s(target))
+        middle = carried if low * _CLOSE < carried < high else _round_down(math.sqrt(low * high))
+        better = next(plans_at(middle, known[:TRIED]), None)
+        if better is None:
             high = middle
         else:
-            low, name = middle, grain
-    return low, name
+            low, found = middle, better
+    return low, found
 
 
-def _feasible(problem: Problem, known: Sequence[Best]) -> str | None:
-    """The first of some granularities with a plan that meets the problem's SLO."""
+def _by_capacity(plans: Sequence[Best], target: float) -> list[Best]:
+    """The plans that carry most first."""
+    return sorted(plans, key=lambda each: (-each.evaluation.capacity_per_s(target), each.option.plan.id))
+
+
+def _feasible(problem: Problem, known: Sequence[Best]) -> Iterator[Best]:
+    """Plans that meet the problem's SLO, one of each granularity of ``known`` that has one."""
     groups = Groups(problem)
     for each in known:
         masks = tuple(problem.app.graph.mask(function.stages) for function in each.option.plan.functions)
         best, _ = best_of(groups, masks)
         if best is not None and best.option.meets_slo:
-            return render_grain(best.option.plan.grain)
-    return None
+            yield best
+
+
+def _name(best: Best) -> str:
+    return render_grain(best.option.plan.grain)
 
 
 def _round_up(value: float) -> float:
