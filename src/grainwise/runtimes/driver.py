@@ -5,6 +5,7 @@ the controller never sees two events at once.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,10 +25,12 @@ from grainwise.control.actions import (
     WakeAt,
 )
 from grainwise.control.controller import Controller
-from grainwise.control.events import Event, Wake
+from grainwise.control.events import Event, InstanceFailed, InvocationFailed, PlanFailed, StagesLoaded, Wake
 from grainwise.control.performers import Door, Planner, Runtime, Store
-from grainwise.domain.time import MILLISECOND, Instant
+from grainwise.domain.time import MILLISECOND, SECOND, Instant
 from grainwise.runtimes.log_writer import LogWriter
+
+logger = logging.getLogger("grainwise.driver")
 
 Observer = Callable[[Event, list[Action], Instant], None]
 
@@ -63,7 +66,6 @@ class Driver:
         self._is_busy = False
         self._seq = 0
         self._last: Instant = 0
-        self._requests = 0
         self._wake: asyncio.TimerHandle | None = None
         self._performers: dict[type, Callable[..., None]] = {}
 
@@ -91,11 +93,6 @@ class Driver:
         """Stop calling ``observer``."""
         self._observers = [each for each in self._observers if each != observer]
 
-    def next_request(self) -> int:
-        """A fresh request number."""
-        self._requests += 1
-        return self._requests
-
     def post(self, event: Event) -> None:
         """Tell the controller what happened and do what it says. Called on the loop's thread only."""
         self._pending.append(event)
@@ -117,15 +114,23 @@ class Driver:
         seq = self._seq
         self._seq = seq + 1
         performers = self._performers
-        try:
-            # Before the log, which nobody waits for; what performers post meanwhile is handled, and logged, after this event.
-            for action in actions:
+        # Before the log, which nobody waits for; what performers post meanwhile is handled, and logged, after this event.
+        for action in actions:
+            try:
                 performers[type(action)](action)
-        finally:
-            if self._log is not None:
-                self._log.append(seq, now, event, actions, self.controller)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other actions must be performed
+                self._not_performed(action, error)
+        if self._log is not None:
+            self._log.append(seq, now, event, actions, self.controller)
         for observer in self._observers:
             observer(event, actions, now)
+
+    def _not_performed(self, action: Action, error: Exception) -> None:
+        """The other actions of the event are performed all the same; who waits for an answer to this one is told."""
+        logger.error("an action could not be performed: %r", action, exc_info=error)
+        failure = _failure_of(action, f"{type(error).__name__}: {error}")
+        if failure is not None:
+            self.post(failure)
 
     def _wake_at(self, action: WakeAt) -> None:
         if self._wake is not None:
@@ -143,10 +148,31 @@ class Driver:
             # The loop reckons from when its turn began, which may be a while ago.
             self._arm(at)
             return
-        self.post(Wake())
+        try:
+            self.post(Wake())
+        except BaseException:
+            # Whatever broke, deadlines still have to be kept.
+            if self._wake is None:
+                self._arm(self.now() + SECOND)
+            raise
 
     def close(self) -> None:
         """Stop waking. The log is the caller's to close."""
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
+
+
+def _failure_of(action: Action, why: str) -> Event | None:
+    """What the controller has to hear when an action that it awaits an answer to was not performed."""
+    if isinstance(action, Invoke):
+        return InvocationFailed(action.invocation, action.instance, "refused", why)
+    if isinstance(action, StartInstance):
+        return InstanceFailed(action.instance, "starting", why)
+    if isinstance(action, StopInstance | KillInstance):
+        return InstanceFailed(action.instance, "lost", why)
+    if isinstance(action, LoadStages):
+        return StagesLoaded(action.instance, action.stages, 0, 0.0, why)
+    if isinstance(action, ComputePlan):
+        return PlanFailed(action.problem.app.name, action.problem.number, why)
+    return None

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from grainwise.control.actions import (
     CancelInvocation,
     ComputePlan,
@@ -16,9 +18,19 @@ from grainwise.control.actions import (
     StopInstance,
     WakeAt,
 )
-from grainwise.control.events import InstanceStopped, RequestCancelled, Wake
+from grainwise.control.events import (
+    InstanceFailed,
+    InstanceStopped,
+    InvocationFailed,
+    PlanFailed,
+    RequestCancelled,
+    StagesLoaded,
+    Wake,
+)
 from grainwise.domain.because import Because
+from grainwise.domain.errors import PlatformError
 from grainwise.runtimes.driver import Driver, monotonic_us
+from worlds.problems import chain_graph, problem_of, spec_of, stage_model
 
 WHY = Because("a test")
 ACTIONS: dict[str, Any] = {
@@ -60,6 +72,16 @@ class Everyone:
                 self.on[name]()
 
         return perform
+
+
+class Log:
+    """Stands where the log's writer stands."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def append(self, seq: int, now: int, event: Any, actions: Any, controller: Any) -> None:
+        self.events.append(event)
 
 
 class Clock:
@@ -129,23 +151,85 @@ def test_an_observer_may_leave_while_it_is_called():
     assert calls == ["once", "always", "always"]
 
 
-def test_an_error_of_one_event_does_not_keep_the_next_from_being_handled():
-    driver, controller, everyone = driven([ACTIONS["start"]])
+def out_of_order() -> None:
+    raise PlatformError("out of order")
 
-    def fail() -> None:
-        raise RuntimeError("out of order")
 
-    everyone.on["start"] = fail
-    try:
+FAILURES = {
+    "start": InstanceFailed(1, "starting", "PlatformError: out of order"),
+    "stop": InstanceFailed(1, "lost", "PlatformError: out of order"),
+    "kill": InstanceFailed(1, "lost", "PlatformError: out of order"),
+    "load": StagesLoaded(1, 2, 0, 0.0, "PlatformError: out of order"),
+    "invoke": InvocationFailed(1, 1, "refused", "PlatformError: out of order"),
+    "cancel": None,
+    "respond": None,
+    "reject": None,
+    "release": None,
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_who_waits_for_an_action_that_could_not_be_performed_is_told(name, caplog):
+    """Every other action of the event is performed, observers and log see the event, and the error is logged once."""
+    action = Release((7,)) if name == "release" else ACTIONS[name]
+    log = Log()
+    seen: list[Any] = []
+    driver, controller, everyone = driven([action, ACTIONS["compute"], Release((8,))], log=log)
+
+    def fail_once() -> None:
+        del everyone.on[name]
+        out_of_order()
+
+    everyone.on[name] = fail_once
+    driver.observe(lambda event, *_: seen.append(event))
+    driver.post(InstanceStopped(1))
+    driver.post(InstanceStopped(2))
+    told = [] if FAILURES[name] is None else [FAILURES[name]]
+    events = [InstanceStopped(1), *told, InstanceStopped(2)]
+    assert [event for event, _ in controller.seen] == seen == log.events == events
+    assert everyone.done[-2:] == [("compute", ACTIONS["compute"]), ("release", (8,))]
+    (record,) = caplog.records
+    assert repr(action) in record.getMessage()
+    assert "out of order" in str(record.exc_info[1])
+
+
+def test_a_plan_that_nobody_begins_to_compute_has_failed():
+    problem = problem_of(spec_of(chain_graph(1)), (stage_model(),))
+    driver, controller, everyone = driven([ComputePlan(problem, WHY)])
+    everyone.on["compute"] = out_of_order
+    driver.post(InstanceStopped(1))
+    assert controller.seen[-1][0] == PlanFailed(problem.app.name, problem.number, "PlatformError: out of order")
+
+
+def test_a_performer_that_fails_does_not_cost_the_wake_of_its_event():
+    async def main() -> None:
+        woken = asyncio.Event()
+        driver, _, everyone = driven([ACTIONS["stop"], WakeAt(monotonic_us())])
+        everyone.on["stop"] = out_of_order
+        driver.observe(lambda event, *_: woken.set() if isinstance(event, Wake) else None)
         driver.post(InstanceStopped(1))
-    except RuntimeError:
-        driver.post(InstanceStopped(2))
-    assert [event for event, _ in controller.seen] == [InstanceStopped(1), InstanceStopped(2)]
+        await asyncio.wait_for(woken.wait(), 20)
+
+    asyncio.run(main())
 
 
-def test_requests_are_numbered_from_one():
-    driver, _, _ = driven()
-    assert [driver.next_request() for _ in range(3)] == [1, 2, 3]
+def test_a_wake_whose_handling_failed_is_followed_by_another():
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        driver, controller, _ = driven([WakeAt(monotonic_us())])
+        failed = asyncio.Event()
+
+        def fail(event: Any, now: int) -> list[Any]:
+            failed.set()
+            raise RuntimeError("a mistake in the controller")
+
+        driver.post(InstanceStopped(1))
+        controller.handle = fail  # type: ignore[method-assign]
+        await asyncio.wait_for(failed.wait(), 20)
+        assert driver._wake is not None
+        driver.close()
+
+    asyncio.run(main())
 
 
 def test_a_wake_comes_when_it_was_asked_for_and_not_before():
