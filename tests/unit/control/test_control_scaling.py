@@ -2,6 +2,7 @@
 
 from grainwise.control.actions import StartInstance, StopInstance
 from grainwise.control.events import CapacityChanged
+from grainwise.control.fleet import LOAD_CORES
 from grainwise.control.scaling import REPLACE, WARM
 from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import Node
@@ -11,6 +12,7 @@ from worlds.control import SOFT, World
 from worlds.grains import legal_grains, plan_for
 
 FUSED = (("plus_one", "double", "negate", "plus_one#2"),)
+FINE = (("plus_one",), ("double",), ("negate",), ("plus_one#2",))
 TO_ZERO = AppConfig(scale_to_zero=True, keep_alive_us=5 * SECOND, replan_us=0)
 
 
@@ -151,3 +153,34 @@ def test_under_soft_shares_a_start_takes_the_cores_that_are_left():
     number = world.controller._fleet.start(world.state_of(), 15, 1.0, Because("a test"))
     assert isinstance(number, int)
     assert world.controller.state.instances[number].cores == 0.5
+
+
+def test_an_instance_starts_with_enough_cores_or_waits_for_them():
+    plan = plan_for("chain", FINE, max_batch=1, cpu_cores=1.0)
+    world = World(chain(), plans=[plan], nodes=(Node("here", 1.3, 10_000.0),), service_us=100 * MILLISECOND)
+    world.ask(1)
+    before = len(world.actions)
+    world.regranulate(plan_for("chain", FUSED, cpu_cores=1.0))
+    assert not world.seen(StartInstance, before)
+    assert world.state_of().pending_starts
+    world.run(lambda: world.status().regranulations == 1, "the change is carried through")
+    (started,) = world.seen(StartInstance, before)
+    assert started.cpu_cores >= LOAD_CORES
+    assert started.share == 1.0
+    world.drain()
+
+
+def test_a_start_asks_for_no_more_cores_than_the_end_of_an_invocation_frees():
+    """Else requests that take every core as soon as it is free would keep it waiting for ever."""
+    plan = plan_for("chain", FINE, max_batch=1, cpu_cores=0.25)
+    world = World(chain(), plans=[plan], nodes=(Node("here", 1.0, 10_000.0),), service_us=100 * MILLISECOND)
+    for value in range(200):
+        world.ask(value)
+    world.run(lambda: len(world.busy) == 4, "every core is in use")
+    before = len(world.actions)
+    world.regranulate(plan_for("chain", FUSED, cpu_cores=1.0))
+    assert not world.seen(StartInstance, before)
+    world.run(lambda: bool(world.seen(StartInstance, before)), "an instance starts", within=SECOND)
+    assert world.busy
+    assert world.seen(StartInstance, before)[0].cpu_cores >= 0.25
+    world.drain()
