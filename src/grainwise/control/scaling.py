@@ -41,7 +41,6 @@ class Scaler:
             backlog_us=self._dispatcher.backlog_us(app, group.mask),
             patience_us=from_ms(app.deployed.app.slo.latency_ms) / 2,
             instances=self._fleet.serving(app, group.mask),
-            planned=function.instances,
             min_instances=max(1, function.min_instances) if self._is_kept_up(app) else 0,
             max_instances=max(function.max_instances, function.instances, 1),
         )
@@ -61,7 +60,7 @@ class Scaler:
     def needed(self, app: AppState, plan_id: str, group: Group) -> int:
         """Instances that the present rate needs for a function of any plan, at least one."""
         view = self._view(app, plan_id, group)
-        steady = autoscale.ScaleView(view.offered, 0.0, 0.0, view.instances, view.planned, 1, view.max_instances)
+        steady = autoscale.ScaleView(view.offered, 0.0, 0.0, view.instances, 1, view.max_instances)
         return autoscale.decide(steady).instances
 
     def is_lively(self, app: AppState) -> bool:

@@ -15,7 +15,6 @@ class ScaleView(Struct, frozen=True):
     backlog_us: float
     patience_us: float
     instances: int
-    planned: int
     min_instances: int
     max_instances: int
 

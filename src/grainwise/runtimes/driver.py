@@ -127,7 +127,7 @@ class Driver:
 
     def _not_performed(self, action: Action, error: Exception) -> None:
         """The other actions of the event are performed all the same; who waits for an answer to this one is told."""
-        logger.error("an action could not be performed: %r", action, exc_info=error)
+        logger.error("an action could not be performed: %.1000r", action, exc_info=error)
         failure = _failure_of(action, f"{type(error).__name__}: {error}")
         if failure is not None:
             self.post(failure)

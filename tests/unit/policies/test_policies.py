@@ -33,7 +33,7 @@ def test_admission_refuses_what_would_be_late_only_where_the_app_asks_for_it():
 
 
 def scale(offered: float = 0.0, backlog_us: float = 0.0, least: int = 0, most: int = 8) -> autoscale.ScaleTo:
-    return autoscale.decide(autoscale.ScaleView(offered, backlog_us, 100_000.0, 1, 1, least, most))
+    return autoscale.decide(autoscale.ScaleView(offered, backlog_us, 100_000.0, 1, least, most))
 
 
 @pytest.mark.parametrize(("offered", "instances"), [(0.0, 0), (0.1, 1), (0.75, 1), (0.76, 2), (3.0, 4), (100.0, 8)])
