@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from grainwise.domain.errors import InfeasibleError
 from grainwise.domain.extent import common_scope
 from grainwise.domain.graph import Graph
-from grainwise.domain.plan import Grain
 
 MAX_STAGES = 16
 """Above this the number of subsets makes exhaustive enumeration pointless."""
@@ -99,11 +98,6 @@ def check_granularity(graph: Graph, groups: tuple[int, ...]) -> str | None:
     if waiting:
         return f"{' and '.join('+'.join(graph.names(mask)) for mask in waiting)} wait for one another"
     return None
-
-
-def grain_of(graph: Graph, groups: tuple[int, ...]) -> Grain:
-    """A granularity by the names of its stages."""
-    return tuple(graph.names(mask) for mask in groups)
 
 
 def _waiting_for_one_another(graph: Graph, groups: tuple[int, ...]) -> tuple[int, ...]:

@@ -41,7 +41,6 @@ class Breakdown(Struct, frozen=True):
     provisioned_mib: float
     billed_core_s: float
     demand_cores: float
-    node_utilisation: float
 
 
 class Evaluation:
@@ -123,7 +122,7 @@ class Evaluation:
         """
         unit = self._stations(1.0)
         # With one request per second a utilisation is the reciprocal of the rate that saturates.
-        load = max(self._node_utilisation(unit), *(station.utilisation for station in unit), 1e-9)
+        load = max(self._utilisation(unit), 1e-9)
         low, high = 0.0, 1 / load
         if self.attainment(high * 1e-6) < attainment:
             return 0.0
@@ -164,7 +163,6 @@ class Evaluation:
                 for station, (function, _) in zip(stations, functions, strict=True)
             ),
             demand_cores=sum(station.demand_cores for station in stations),
-            node_utilisation=self._node_utilisation(stations),
         )
 
     def _stations(self, rate_per_s: float) -> list[Station]:

@@ -29,7 +29,6 @@ class Station(Struct, frozen=True):
         hop_us: latency of handing one invocation its inputs.
         stage_us: mean run time of each stage in one invocation, in the order of the extent.
         wait: wait for an idle instance, per round of a request.
-        concurrency: invocations that can run at once.
         utilisation: load relative to the most that full batches could carry, alone on the node.
         demand_cores: mean cores in use, hops included.
         least_cores: the same if every batch were full.
@@ -42,7 +41,6 @@ class Station(Struct, frozen=True):
     hop_us: float
     stage_us: tuple[float, ...]
     wait: Waiting
-    concurrency: int
     utilisation: float
     demand_cores: float
     least_cores: float
@@ -51,11 +49,6 @@ class Station(Struct, frozen=True):
     def occupancy_us(self) -> float:
         """Time from invoke to result of one invocation."""
         return self.hop_us + sum(self.stage_us)
-
-    @property
-    def mean_us(self) -> float:
-        """Mean time that the function adds to a request."""
-        return self.wait.mean_us + self.rounds * self.occupancy_us
 
 
 def usable_cores(nodes: tuple[Node, ...]) -> float:
@@ -145,7 +138,6 @@ def make_station(
         hop_us=hop_us(batch),
         stage_us=stages,
         wait=wait,
-        concurrency=servers,
         utilisation=saturation,
         demand_cores=demand_cores,
         least_cores=min(demand_cores, full_cores),

@@ -12,7 +12,6 @@ from grainwise.planning.granularity import (
     MAX_STAGES,
     check_granularity,
     explain_illegal,
-    grain_of,
     granularities,
     is_acyclic,
     legal_groups,
@@ -155,10 +154,6 @@ def test_the_order_is_the_same_every_time() -> None:
     assert list(granularities(graph)) == list(granularities(graph))
     assert all(check_granularity(graph, groups) is None for groups in granularities(graph))
     assert legal_groups(graph) == tuple(sorted(legal_groups(graph)))
-
-
-def test_a_granularity_reads_as_names() -> None:
-    assert grain_of(chain_graph(3), (0b011, 0b100)) == (("s0", "s1"), ("s2",))
 
 
 def test_too_many_stages_are_refused_with_the_limit() -> None:
