@@ -13,6 +13,7 @@ from grainwise.control.events import (
     InstanceStopped,
     InvocationDone,
     InvocationFailed,
+    InvocationProgressed,
     StagesLoaded,
 )
 from grainwise.control.performers import Post
@@ -24,6 +25,7 @@ from grainwise.domain.values import Payload
 from grainwise.runtimes.local.arena import STATUS_BYTES, Arena
 from grainwise.runtimes.local.edges import EdgeTypes
 from grainwise.runtimes.local.fleet import Fleet
+from grainwise.runtimes.local.machine import require_linux
 from grainwise.runtimes.local.process import Process
 from grainwise.runtimes.local.shares import Mechanism, Shares, capabilities, make_shares
 from grainwise.runtimes.local.store import LocalStore
@@ -39,6 +41,7 @@ from grainwise.runtimes.local.wire import (
     Loaded,
     Map,
     NotDone,
+    Progress,
     Ready,
     Run,
     Sample,
@@ -93,8 +96,9 @@ class LocalRuntime:
 
         Raises:
             DeclarationError: the app file cannot be served.
-            PlatformError: the share mechanism is not possible here, or the zygote ended.
+            PlatformError: this is not Linux, the share mechanism is not possible here, or the zygote ended.
         """
+        require_linux()
         runtime = cls(app_path, post, arena_mib << 20, make_shares(share_mechanism), start_limit_s)
         try:
             runtime.spec, runtime.import_us = await runtime._fleet.import_app()
@@ -299,6 +303,8 @@ class LocalRuntime:
             self._unpin(process.running.pop(message.invocation, []))
             self.store.regions.arenas[process.arena.number].is_tight = False
             self._tell(InvocationFailed(message.invocation, process.instance, message.kind, message.detail))
+        elif isinstance(message, Progress):
+            self._tell(InvocationProgressed(message.invocation, process.instance))
         elif isinstance(message, Ready):
             if process.state == "starting":
                 process.state = "ready"
@@ -375,7 +381,7 @@ class LocalRuntime:
             )
 
 
-_Told = InstanceReady | InstanceFailed | InstanceStopped | InvocationDone | InvocationFailed | StagesLoaded
+_Told = InstanceReady | InstanceFailed | InstanceStopped | InvocationDone | InvocationProgressed | InvocationFailed | StagesLoaded
 
 
 __all__ = ["ARENA_MIB", "LocalRuntime"]
