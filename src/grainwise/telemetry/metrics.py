@@ -28,6 +28,9 @@ STAGE_CALLS = "grainwise_stage_calls"
 STAGE_ITEMS = "grainwise_stage_items"
 STAGE_SECONDS = "grainwise_stage_seconds"
 STAGE_ERRORS = "grainwise_stage_errors"
+STAGE_PREDICTION_RATIO = "grainwise_stage_prediction_ratio"
+STAGE_PREDICTION_ERROR = "grainwise_stage_prediction_error"
+PROFILE_STALE = "grainwise_profile_stale"
 COLD_STARTS = "grainwise_cold_starts"
 COLD_START_SECONDS = "grainwise_cold_start_seconds"
 STAGE_LOADS = "grainwise_stage_loads"
@@ -80,6 +83,7 @@ class Metrics(Collector):
         apps = self._recorder.apps
         yield from _requests(apps)
         yield from _invocations(apps)
+        yield from _predictions(apps)
         yield from self._instances(apps)
         yield from self._plans(apps)
         yield from self._costs(apps)
@@ -177,6 +181,24 @@ def _invocations(apps: dict[str, AppSums]) -> Iterator[Metric]:
             seconds.add_metric(labels, of_stage.duration_us / SECOND)
             errors.add_metric(labels, of_stage.raised)
     yield from (invocations, busy, items, calls, stage_items, seconds, errors)
+
+
+def _predictions(apps: dict[str, AppSums]) -> Iterator[Metric]:
+    ratios = GaugeMetricFamily(
+        STAGE_PREDICTION_RATIO, "Measured over predicted time of a stage, median of its latest calls", labels=["app", "stage"]
+    )
+    errors = GaugeMetricFamily(
+        STAGE_PREDICTION_ERROR, "Relative error of a stage's prediction, mean of its latest calls", labels=["app", "stage"]
+    )
+    stale = GaugeMetricFamily(PROFILE_STALE, "1 where the latest calls of a stage contradict the profile", labels=["app"])
+    for name, sums in apps.items():
+        described = sums.stage_accuracy()
+        for each in described:
+            if each.ratio is not None and each.error is not None:
+                ratios.add_metric((name, each.stage), each.ratio)
+                errors.add_metric((name, each.stage), each.error)
+        stale.add_metric((name,), float(any(each.is_stale for each in described)))
+    yield from (ratios, errors, stale)
 
 
 def _http(http: HttpCounters) -> Iterator[Metric]:

@@ -24,6 +24,7 @@ from grainwise.control.events import (
     InstanceStopped,
     InvocationDone,
     InvocationFailed,
+    ModelReady,
     PlanFailed,
     PlanReady,
     PlanRequested,
@@ -32,6 +33,8 @@ from grainwise.control.events import (
     StagesLoaded,
 )
 from grainwise.domain.time import SECOND, Instant, Micros, from_ms
+from grainwise.predictors.latency import LatencyModel
+from grainwise.telemetry.accuracy import Accuracy, StageAccuracy
 
 LATENCY_BOUNDS_US: tuple[Micros, ...] = tuple(
     from_ms(bound) for bound in (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1_000, 2_000, 5_000, 10_000)
@@ -88,7 +91,8 @@ class AppSums:
         self.graph = deployed.app.graph
         self.slo_us = from_ms(deployed.app.slo.latency_ms)
         self.prices = deployed.prices
-        self.model = deployed.model
+        self.accuracy: list[Accuracy] = []
+        self.take_model(deployed.model)
         self.in_flight = 0
         self.outcomes: dict[str, int] = {}
         self.met_slo = 0
@@ -105,6 +109,15 @@ class AppSums:
         self.plans: dict[str, int] = {}
         self.provisioned_usd = 0.0
         self.billed_usd = 0.0
+
+    def take_model(self, model: LatencyModel) -> None:
+        """Compare live calls with this model from now on."""
+        self.model = model
+        self.accuracy = [Accuracy(stage) for stage in model.stages]
+
+    def stage_accuracy(self) -> tuple[StageAccuracy, ...]:
+        """The predictions of each stage against its latest calls."""
+        return tuple(each.describe(node.name) for node, each in zip(self.graph.stages, self.accuracy, strict=False))
 
     def memory_mib(self, stages: int) -> float:
         """Memory that the stages of a mask take, by the model."""
@@ -159,6 +172,7 @@ class Recorder:
         self._invocations: dict[int, tuple[InstanceRecord, ExtentSums, Instant, float]] = {}
         self._on_event: dict[type, Callable[..., None]] = {
             AppDeployed: self._deployed,
+            ModelReady: self._model_ready,
             RequestArrived: self._arrived,
             RequestCancelled: self._cancelled,
             InvocationDone: self._done,
@@ -200,8 +214,16 @@ class Recorder:
         )
 
     def _deployed(self, event: AppDeployed, now: Instant) -> None:
-        if event.app.name not in self.apps:
+        known = self.apps.get(event.app.name)
+        if known is None:
             self.apps[event.app.name] = AppSums(event)
+        elif known.graph == event.app.graph:
+            known.take_model(event.model)
+
+    def _model_ready(self, event: ModelReady, now: Instant) -> None:
+        app = self.apps.get(event.app)
+        if app is not None:
+            app.take_model(event.model)
 
     def _arrived(self, event: RequestArrived, now: Instant) -> None:
         app = self.apps.get(event.app)
@@ -246,7 +268,8 @@ class Recorder:
         record.invocations.add(action.invocation)
         self._invocations[action.invocation] = (record, extent, now, action.cpu_cores)
 
-    def _end(self, invocation: int, now: Instant) -> AppSums | None:
+    def _end(self, invocation: int, now: Instant) -> tuple[AppSums, float] | None:
+        """The app of an invocation and the cores that it ran on; None where it is not known."""
         entry = self._invocations.pop(invocation, None)
         if entry is None:
             return None
@@ -257,12 +280,13 @@ class Recorder:
         prices = app.prices
         busy_usd = (now - began) / SECOND * prices.usd_per_second(cpu_cores, record.memory_mib)
         app.billed_usd += busy_usd + prices.usd_per_million_requests / 1e6
-        return app
+        return app, cpu_cores
 
     def _done(self, event: InvocationDone, now: Instant) -> None:
-        app = self._end(event.invocation, now)
-        if app is not None:
-            stages = app.stages
+        ended = self._end(event.invocation, now)
+        if ended is not None:
+            app, cpu_cores = ended
+            stages, accuracy = app.stages, app.accuracy
             for span in event.spans:
                 sums = stages[span.stage]
                 sums.calls += 1
@@ -270,6 +294,8 @@ class Recorder:
                 sums.duration_us += span.duration_us
                 if span.raised:
                     sums.raised += 1
+                elif accuracy:
+                    accuracy[span.stage].add(span.items, span.size_sum, cpu_cores, span.duration_us)
 
     def _invocation_failed(self, event: InvocationFailed, now: Instant) -> None:
         self._end(event.invocation, now)

@@ -23,6 +23,7 @@ from grainwise.control.events import (
     InvocationFailed,
     ItemRange,
     ItemResult,
+    ModelReady,
     PlanFailed,
     PlanRequested,
     RequestArrived,
@@ -37,6 +38,7 @@ from grainwise.domain.machine import Capabilities, HopModel, Prices
 from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.predictors.latency import ColdStartModel, LatencyModel, StageModel
 from grainwise.predictors.workload import Workload
+from grainwise.telemetry.accuracy import StageAccuracy
 from grainwise.telemetry.http import HttpCounters
 from grainwise.telemetry.metrics import Metrics
 from grainwise.telemetry.recorder import MAX_EXTENTS, OTHER, Recorder
@@ -206,6 +208,28 @@ def test_a_load_raises_the_memory_that_is_paid_for_from_then_on():
     values = told.values()
     assert values["grainwise_cost_usd_total pair provisioned"] == pytest.approx(2 * 1.0 + 2 * 2.0)
     assert values["grainwise_cost_usd_total pair billed"] == pytest.approx(2.0)
+
+
+def test_predictions_are_compared_with_the_spans_of_the_share_that_an_invocation_had():
+    stage = StageModel(1000, 0, 0, (1.0,), (1.0,), (1.0,) * 7, 0.1, 10.0, 0, 0)
+    model = LatencyModel((stage, stage), ColdStartModel(0, 0), "test", "test")
+    told = Told(deployed(model))
+    told.tell(Wake(), start(1), at=0)
+    for number in range(60):
+        # On half a core 1 ms takes 2 ms.
+        told.tell(Wake(), invoke(number, 1), at=number)
+        spans = (StageSpan(0, 1, 1.0, 2000), StageSpan(1, 1, 1.0, 6000), StageSpan(1, 1, 1.0, 99, raised=True))
+        told.tell(InvocationDone(number, 1, (), 1, spans), at=number)
+    first, second = told.recorder.apps["pair"].stage_accuracy()
+    assert first == StageAccuracy("first", 60, 1.0, 0.0, False)
+    assert second == StageAccuracy("second", 60, 3.0, 2.0, True)
+    values = told.values()
+    assert values["grainwise_stage_prediction_ratio pair second"] == 3.0
+    assert values["grainwise_stage_prediction_error pair second"] == 2.0
+    assert values["grainwise_profile_stale pair"] == 1
+    told.tell(ModelReady("pair", model), at=100)
+    assert [each.calls for each in told.recorder.apps["pair"].stage_accuracy()] == [0, 0]
+    assert told.values()["grainwise_profile_stale pair"] == 0
 
 
 def test_both_costs_follow_the_catalogue():
