@@ -38,8 +38,9 @@ class StageSpec(Struct, frozen=True):
 class AppSpec(Struct, frozen=True):
     """An app as its file declares it.
 
-    ``source_digest`` is the digest of the app file's bytes; ``digest`` that of the declaration, by which profiles and logs
-    are matched. With ``reject_late`` a request that cannot meet its deadline is refused at arrival.
+    ``source_digest`` is the digest of the app file and of the modules that it imports from its own folder; ``digest`` that of
+    the declaration, by which profiles and logs are matched. With ``reject_late`` a request that cannot meet
+    its deadline is refused at arrival.
     """
 
     name: str

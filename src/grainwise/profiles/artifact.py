@@ -99,9 +99,9 @@ class ColdParts(Struct, frozen=True, forbid_unknown_fields=True):
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that is known about an app on one device class, with where it came from.
 
-    ``app_digest`` is ``AppSpec.digest`` and ``source_digest`` that of the app file. ``entry_bytes`` is the mean length of each
-    entry value, ``libraries`` maps the names of loaded libraries to their versions. ``process_mib`` is the memory of
-    an instance without any stage; it is the same figure as ``hop.process_mib``, which is what the planner reads.
+    ``app_digest`` is ``AppSpec.digest``, ``source_digest`` that of the app file and its own modules. ``entry_bytes`` is the
+    mean length of each entry value, ``libraries`` maps the names of loaded libraries to their versions. ``process_mib`` is the
+    memory of an instance without any stage; it is the same figure as ``hop.process_mib``, which is what the planner reads.
     ``is_complete`` is false while the profiler has not yet spent its budget: such a profile can be resumed.
     """
 

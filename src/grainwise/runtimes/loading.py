@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from grainwise.domain.errors import DeclarationError
+from grainwise.runtimes.sources import neighbours
 from grainwise.sdk.app import App
 
 _TASKS = Path("/proc/self/task")
@@ -23,8 +24,9 @@ _TASKS = Path("/proc/self/task")
 def load_app(path: Path) -> App:
     """Import the app file at ``path`` and return its app.
 
-    The file's folder is put on ``sys.path``, so that it may import its neighbours. Thread pools of numerical libraries are
-    asked for one thread before the import (an instance that has more cores raises it after its fork).
+    The file's folder is put on ``sys.path``, so that it may import its neighbours; their content becomes part of the app's
+    ``source_digest``, so that an edit of them makes a profile stale as an edit of the file does. Thread pools of
+    numerical libraries are asked for one thread before the import (an instance that has more cores raises it after its fork).
 
     Raises:
         DeclarationError: the file cannot be imported, holds no app or several, or its top level starts a thread or a model
@@ -52,7 +54,9 @@ def load_app(path: Path) -> App:
         raise DeclarationError(
             f"{path}: the file holds {len(apps)} apps: {names}; an app file holds one, move the others to files of their own"
         )
-    return next(iter(apps.values()))[1]
+    app = next(iter(apps.values()))[1]
+    app.neighbours = neighbours(path)
+    return app
 
 
 def _import(path: Path) -> ModuleType:

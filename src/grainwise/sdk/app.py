@@ -97,6 +97,7 @@ class App:
         self.reject_late = reject_late
         self.description = description
         self.place = caller()
+        self.neighbours = b""
         self.stages: dict[str, Stage[..., Any]] = {}
         self._flow: Flow[..., Any] | None = None
         self._traced: _TracedFlow | None = None
@@ -298,6 +299,9 @@ class App:
     def spec(self, source: bytes) -> AppSpec:
         """The declaration as plain data; ``source`` are the bytes of the app file.
 
+        ``source_digest`` covers them and ``neighbours``: the modules of the file's own folder that it imports, as whoever
+        imported the file has left them here.
+
         Raises:
             DeclarationError: the flow cannot be served as declared.
         """
@@ -311,7 +315,7 @@ class App:
             stages=tuple(self.stages[name].spec for name in used),
             inputs=tuple(traced.types[Input(index)] for index in range(len(graph.input_names))),
             outputs=tuple(traced.types[output] for output in graph.outputs),
-            source_digest=hashlib.sha256(source).hexdigest(),
+            source_digest=hashlib.sha256(source + self.neighbours).hexdigest(),
             digest="",
             reject_late=self.reject_late,
             description=self.description,
