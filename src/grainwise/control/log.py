@@ -17,7 +17,11 @@ LOG_SCHEMA = 1
 
 
 class Header(Struct, frozen=True, tag="header"):
-    """What a segment starts from. ``snapshot`` is empty for a fresh controller; ``first_seq`` is the next entry's."""
+    """What a segment starts from. ``snapshot`` is empty for a fresh controller; ``first_seq`` is the next entry's.
+
+    ``digests`` identify what the run was made of (app, profile, plan, configuration, predictor), by name. A replay does not
+    read them: everything that the controller knows is in its events.
+    """
 
     schema: int
     code_version: str
@@ -26,6 +30,7 @@ class Header(Struct, frozen=True, tag="header"):
     seed: int
     note: str = ""
     snapshot: bytes = b""
+    digests: dict[str, str] = {}
 
 
 class Entry(Struct, frozen=True, tag="entry", array_like=True):

@@ -3,22 +3,31 @@
 import logging
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
-from grainwise.control.actions import Action
+from grainwise.control.actions import Action, Invoke, Release
 from grainwise.control.controller import Controller
-from grainwise.control.events import Event
+from grainwise.control.events import Event, InvocationDone
 from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, decode, encode
 from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.time import Instant
+from grainwise.domain.values import Payload
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 RETAINED_BYTES = 1024 * 1024 * 1024
 BUFFER_ENTRIES = 200_000
+BUFFER_BYTES = 32 * 1024 * 1024
 FLUSH_SECONDS = 0.2
+
+_ENTRY_BYTES = 400
+_ACTION_BYTES = 300
+_REF_BYTES = 200
+_HANDLE_BYTES = 40
+"""Sizes of Python objects, roughly: an entry with its event, an action, a payload or a reference, a handle."""
 
 logger = logging.getLogger("grainwise.log")
 
@@ -38,6 +47,8 @@ class LogWriter:
         retained_bytes: the oldest segments beyond it are deleted; the latest stays.
         tail_entries: how many of the latest entries ``tail`` can give.
         buffer_entries: how many may wait to be written.
+        buffer_bytes: about how much memory those that wait may take; what an entry takes is estimated.
+        digests: of what the run is made of, for the headers.
 
     Raises:
         ConfigurationError: the folder cannot be written.
@@ -54,6 +65,8 @@ class LogWriter:
         retained_bytes: int = RETAINED_BYTES,
         tail_entries: int = 1000,
         buffer_entries: int = BUFFER_ENTRIES,
+        buffer_bytes: int = BUFFER_BYTES,
+        digests: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self._seed = seed
@@ -61,7 +74,12 @@ class LogWriter:
         self._segment_bytes = segment_bytes
         self._retained_bytes = retained_bytes
         self._buffer_entries = buffer_entries
-        self._buffer: deque[Record | threading.Event] = deque()
+        self._buffer_bytes = buffer_bytes
+        self._digests = dict(digests or {})
+        self._buffer: deque[tuple[Record | threading.Event, int]] = deque()
+        # Each is written by one thread only, so that no update is lost: what waits is their difference.
+        self._bytes_put = 0
+        self._bytes_taken = 0
         self._tail: deque[Entry] = deque(maxlen=tail_entries)
         self._gap_first = -1
         self._last_seq = -1
@@ -72,7 +90,7 @@ class LogWriter:
         self._is_closed = False
         self._signal = threading.Event()
         self._file = self._open_first()
-        self._buffer.append(self._header(0, b""))
+        self._put(self._header(0, b""), 0)
         self._thread = threading.Thread(target=self._run, name="grainwise-log", daemon=True)
         self._thread.start()
 
@@ -91,30 +109,42 @@ class LogWriter:
         return self.folder / f"segment-{segment:05d}.log"
 
     def _header(self, first_seq: int, snapshot: bytes) -> Header:
-        return Header(LOG_SCHEMA, version("grainwise"), self._segment, first_seq, self._seed, self._note, snapshot)
+        return Header(
+            LOG_SCHEMA, version("grainwise"), self._segment, first_seq, self._seed, self._note, snapshot, self._digests
+        )
+
+    def _put(self, record: Record | threading.Event, nbytes: int) -> None:
+        self._bytes_put += nbytes
+        self._buffer.append((record, nbytes))
+
+    def _take(self) -> Record | threading.Event:
+        record, nbytes = self._buffer.popleft()
+        self._bytes_taken += nbytes
+        return record
 
     def append(self, seq: int, now: Instant, event: Event, actions: list[Action], controller: Controller) -> None:
         """Hand one entry over."""
         entry = Entry(seq, now, event, actions)
         self._tail.append(entry)
         self._last_seq = seq
-        if len(self._buffer) >= self._buffer_entries:
+        if len(self._buffer) >= self._buffer_entries or self._bytes_put - self._bytes_taken >= self._buffer_bytes:
             if self._gap_first < 0:
                 self._gap_first = seq
             return
         if self._gap_first >= 0:
             # This entry still belongs to the gap: what follows starts from a snapshot of after it.
-            self._buffer.append(Gap(self._gap_first, seq))
+            self._put(Gap(self._gap_first, seq), 0)
             self._gap_first = -1
             self._begin_segment(self._segment + 1, seq, controller)
             return
-        self._buffer.append(entry)
+        self._put(entry, _estimate(event, actions))
         if self._wanted_segment > self._segment:
             self._begin_segment(self._wanted_segment, seq, controller)
 
     def _begin_segment(self, segment: int, after_seq: int, controller: Controller) -> None:
         self._segment = segment
-        self._buffer.append(self._header(after_seq + 1, controller.snapshot()))
+        snapshot = controller.snapshot()
+        self._put(self._header(after_seq + 1, snapshot), len(snapshot))
 
     def tail(self, count: int) -> list[Entry]:
         """The latest entries, oldest first."""
@@ -125,7 +155,7 @@ class LogWriter:
         if self._is_closed:
             return
         is_written = threading.Event()
-        self._buffer.append(is_written)
+        self._put(is_written, 0)
         self._signal.set()
         is_written.wait()
 
@@ -149,14 +179,14 @@ class LogWriter:
 
     def _discard(self) -> None:
         while self._buffer:
-            record = self._buffer.popleft()
+            record = self._take()
             if isinstance(record, threading.Event):
                 record.set()
 
     def _drain(self) -> None:
         buffer = self._buffer
         while buffer:
-            record = buffer.popleft()
+            record = self._take()
             if isinstance(record, threading.Event):
                 self._file.flush()
                 record.set()
@@ -188,10 +218,30 @@ class LogWriter:
         if self._is_closed:
             return
         if self._gap_first >= 0:
-            self._buffer.append(Gap(self._gap_first, self._last_seq))
+            self._put(Gap(self._gap_first, self._last_seq), 0)
         self._is_closed = True
         self._signal.set()
         self._thread.join()
+
+
+def _estimate(event: Event, actions: Sequence[Action]) -> int:
+    """About how many bytes of memory an entry keeps from being freed. The items of one invocation are taken to be alike."""
+    nbytes = _ENTRY_BYTES + _ACTION_BYTES * len(actions)
+    if type(event) is InvocationDone and event.results:
+        nbytes += len(event.results) * _nbytes(event.results[0].outputs)
+    for action in actions:
+        if type(action) is Invoke and action.inputs:
+            nbytes += len(action.inputs) * _nbytes(action.inputs[0])
+        elif type(action) is Release:
+            nbytes += len(action.handles) * _HANDLE_BYTES
+    return nbytes
+
+
+def _nbytes(item: Sequence[Payload]) -> int:
+    refs = 1
+    for payload in item:
+        refs += 1 + len(payload.refs)
+    return refs * _REF_BYTES
 
 
 def read_log(path: Path) -> list[Record]:

@@ -2,13 +2,16 @@
 
 import threading
 
+import msgspec
 import pytest
 
 from grainwise.control.controller import Controller
-from grainwise.control.log import Entry, Gap, Header, decode, encode
+from grainwise.control.events import InvocationDone, ItemResult
+from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, decode, encode
 from grainwise.control.replay import replay
 from grainwise.domain.errors import ArtifactError, ConfigurationError
-from grainwise.runtimes.log_writer import LogWriter, read_log
+from grainwise.domain.values import Payload, Ref
+from grainwise.runtimes.log_writer import LogWriter, _estimate, read_log
 from worlds.apps import SHAPES
 from worlds.control import World
 from worlds.grains import legal_grains
@@ -242,3 +245,45 @@ def test_closing_twice_is_closing_once(tmp_path):
     log = write(tmp_path, LOG[:3])
     log.close()
     assert len(list(decode((tmp_path / "segment-00000.log").read_bytes()))) == 4
+
+
+def test_every_header_carries_the_digests_and_a_replay_does_not_read_them(tmp_path):
+    digests = {"app": "a1", "plan": "p2"}
+    segments = segmented(tmp_path, digests=digests)
+    assert len(segments) > 1
+    headers = [record for record in read_log(tmp_path) if isinstance(record, Header)]
+    assert [header.digests for header in headers] == [digests] * len(segments)
+    assert replay(read_log(tmp_path)).is_identical
+
+
+def test_a_header_of_before_there_were_digests_is_read():
+    old = {"type": "header", "schema": LOG_SCHEMA, "code_version": "0", "segment": 0, "first_seq": 0, "seed": 0}
+    body = b"H" + msgspec.msgpack.encode(old)
+    (header,) = decode(len(body).to_bytes(4, "big") + body)
+    assert isinstance(header, Header)
+    assert header.digests == {}
+
+
+def test_entries_that_would_take_too_much_memory_while_they_wait_are_a_gap(tmp_path, monkeypatch):
+    gate = Gate(monkeypatch)
+    log = LogWriter(tmp_path, buffer_bytes=20_000)
+    controller = Controller()
+    assert gate.is_reached.wait(20)
+    for entry in LOG:
+        controller.handle(entry.event, entry.now)
+        log.append(entry.seq, entry.now, entry.event, entry.actions, controller)
+    assert 5 < len(log._buffer) < len(LOG)
+    gate.is_open.set()
+    log.close()
+    assert log._bytes_put == log._bytes_taken
+    records = read_log(tmp_path)
+    assert isinstance(records[-1], Gap)
+    assert records[-1].last_seq == LOG[-1].seq
+
+
+def test_an_entry_of_many_items_counts_for_more_than_one_of_few():
+    def done(items):
+        ref = Ref(1, 8, ())
+        return InvocationDone(1, 1, tuple(ItemResult((Payload("one", (ref,)),)) for _ in range(items)), 1)
+
+    assert _estimate(done(100), []) > 20 * _estimate(done(1), [])
