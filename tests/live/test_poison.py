@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from grainwise.control.events import InstanceFailed, InstanceStopped
+
 from .serving_harness import run, serve, write_app
 
 SOURCE = """
@@ -64,5 +66,42 @@ def test_a_poisonous_request_fails_alone(tmp_path, poison, grain):
                 assert stage in str(bad), bad
             assert answers == {word: (200, {"outputs": {"output": word.upper()}}) for word in answers}
             assert (await live.post({"word": "after"}))[0] == 200
+
+    run(main())
+
+
+SLOW = """
+import time
+from grainwise import App, Batch, Slo, each
+
+app = App("slow", slo=Slo(latency_ms=20_000, target=0.9))
+
+@app.stage(max_batch=4)
+def cut(text: Batch[str]) -> Batch[list[str]]:
+    return [each.split() for each in text]
+
+@app.stage(max_batch=1)
+def slow(words: Batch[str]) -> Batch[str]:
+    time.sleep(0.3)
+    return list(words)
+
+@app.stage(timeout_ms=6_000)
+def patient(lists: Batch[list[str]]) -> Batch[int]:
+    time.sleep(2.5)
+    return [len(words) for words in lists]
+
+@app.flow
+def count(text: str) -> int:
+    return patient(each(slow, cut(text)))
+"""
+
+
+def test_what_goes_on_is_not_hung_and_declared_limits_hold_in_a_fused_function(tmp_path):
+    async def main():
+        app = write_app(tmp_path, SLOW)
+        async with serve(app, tmp_path, grain="fused") as live:
+            # Ten elements take longer together than the limit of one invocation, and the last stage longer than its floor.
+            assert await live.post({"text": " ".join("w" * 10)}) == (200, {"outputs": {"output": 10}})
+            assert not [entry for entry in live.entries() if isinstance(entry.event, InstanceFailed | InstanceStopped)]
 
     run(main())

@@ -18,6 +18,7 @@ from grainwise.control.events import (
     InstanceStopped,
     InvocationDone,
     InvocationFailed,
+    InvocationProgressed,
     ItemFailure,
     ItemResult,
     ModelReady,
@@ -69,6 +70,7 @@ class Controller:
             RequestCancelled: self._request_cancelled,
             InvocationDone: self._invocation_done,
             InvocationFailed: self._invocation_failed,
+            InvocationProgressed: self._invocation_progressed,
             InstanceReady: self._instance_ready,
             InstanceFailed: self._instance_failed,
             InstanceStopped: self._instance_stopped,
@@ -278,6 +280,11 @@ class Controller:
             return
         for index in range(item.lo, item.hi):
             self._dispatcher.retry(app, request, item, index, item.attempt + 1)
+
+    def _invocation_progressed(self, event: InvocationProgressed) -> None:
+        instance = self._core.state.instances.get(event.instance)
+        if instance is not None and instance.invocation == event.invocation:
+            self._fleet.progressed(instance)
 
     # Instances
 

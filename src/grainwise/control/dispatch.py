@@ -220,10 +220,10 @@ class Dispatcher:
 
 
 def _limit_us(group: Group, cost: GroupCost, count: int, size_sum: float) -> Micros:
-    if group.limit_us:
+    if group.all_declared:
         return group.limit_us
     predicted = cost.fixed_us + count * cost.item_us + size_sum * cost.size_us
-    return max(HUNG_FLOOR, int(predicted * cost.p99_factor * HUNG_FACTOR + cost.first_call_us))
+    return group.limit_us + max(HUNG_FLOOR, int(predicted * cost.p99_factor * HUNG_FACTOR + cost.first_call_us))
 
 
 def _backlog_us(queue: FunctionQueue, cost: GroupCost, group: Group) -> float:

@@ -82,6 +82,13 @@ class InvocationDone(Struct, frozen=True, tag=True, gc=False):
     spans: tuple[StageSpan, ...] = ()
 
 
+class InvocationProgressed(Struct, frozen=True, tag=True, gc=False):
+    """A long invocation goes on: another call of a stage began. What goes on is not hung, however long it takes."""
+
+    invocation: int
+    instance: int
+
+
 class InvocationFailed(Struct, frozen=True, tag=True):
     """An invocation could not be performed although its instance lives (its arena was full, or it was refused)."""
 
@@ -187,6 +194,7 @@ Event = (
     RequestArrived
     | RequestCancelled
     | InvocationDone
+    | InvocationProgressed
     | InvocationFailed
     | InstanceReady
     | InstanceFailed

@@ -198,10 +198,15 @@ class Fleet:
             instance.watched_at = instance.limit
             self._core.set_timer(instance.limit, WATCH, instance.number)
 
+    def progressed(self, instance: Instance) -> None:
+        """What an instance does goes on: it has its full time again."""
+        instance.limit = self._core.now + instance.patience
+
     def occupy(self, app: AppState, instance: Instance, invocation: int, cores: float, limit: Instant) -> None:
         """An idle instance begins an invocation."""
         instance.invocation = invocation
         instance.limit = limit
+        instance.patience = limit - self._core.now
         self.watch(instance)
         del self._idle[instance.app][instance.number]
         if not app.deployed.capabilities.is_share_hard:

@@ -19,7 +19,8 @@ class Group(Struct, frozen=True):
 
     ``inputs`` and ``outputs`` number the sources of the extent. ``counted`` are the positions of inputs on which each item
     holds its own reference; the others are held until the request ends. ``sized`` gives the positions of the inputs that
-    measure an item, each with its place in ``Ref.sizes``. ``limit_us`` is the declared limit of one invocation, 0 for none.
+    measure an item, each with its place in ``Ref.sizes``. ``limit_us`` is the sum of the limits that stages declare,
+    ``all_declared`` whether every stage does.
     ``always_runs``: no request passes the function by.
     """
 
@@ -34,6 +35,7 @@ class Group(Struct, frozen=True):
     sized: tuple[tuple[int, int], ...]
     function: FunctionPlan
     limit_us: int
+    all_declared: bool
     always_runs: bool
     may_skip: bool
 
@@ -150,7 +152,8 @@ class Routing:
             counted=tuple(at for at, source in enumerate(extent.inputs) if self._is_counted(source, len(extent.scope))),
             sized=self._sized(extent),
             function=function,
-            limit_us=sum(declared) if all(declared) else 0,
+            limit_us=sum(declared),
+            all_declared=all(declared),
             always_runs=any(not node.guards for node in nodes),
             may_skip=any(node.guards for node in self.graph.stages),
         )

@@ -13,7 +13,7 @@ from grainwise.control.rates import RateMeter
 from grainwise.control.requests import Request
 from grainwise.domain.machine import Node
 from grainwise.domain.plan import Grain, Plan
-from grainwise.domain.time import Instant
+from grainwise.domain.time import Instant, Micros
 from grainwise.domain.values import Payload
 from grainwise.planning.problem import PlanTable
 
@@ -48,7 +48,8 @@ class Instance(Struct):
     """One instance: ``stages`` is its residency, ``share`` its function's share, ``cores`` what it is charged now.
 
     ``loading`` and ``loading_mib`` are what it is loading. A start, load or invocation that is not over by ``limit`` is taken
-    for hung; 0 while it does nothing. ``watched_at`` is the instant of its timer, 0 for none. ``was_killed`` instances are replaced
+    for hung; 0 while it does nothing. ``patience`` is by how much an invocation that goes on moves it.
+    ``watched_at`` is the instant of its timer, 0 for none. ``was_killed`` instances are replaced
     when they have ended.
     """
 
@@ -65,6 +66,7 @@ class Instance(Struct):
     loading: int = 0
     loading_mib: float = 0.0
     limit: Instant = 0
+    patience: Micros = 0
     watched_at: Instant = 0
     cores: float = 0.0
     was_killed: bool = False

@@ -54,7 +54,7 @@ class Resident:
         app: the imported app.
         spec: its declaration, as the server knows it.
         clock_us: a monotonic clock in whole microseconds.
-        entering: told the number of each stage before it is called, and -1 after an extent, so that whoever watches the
+        entering: told the number of each stage before each call of it, and -1 after an extent, so that whoever watches the
             process knows where it was.
     """
 

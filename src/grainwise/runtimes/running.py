@@ -30,7 +30,7 @@ class HeldStage(Struct, frozen=True):
 
 
 class Watch(Struct, frozen=True):
-    """How a run tells time and says where it is: ``entering`` hears the number of each stage before it is called."""
+    """How a run tells time and says where it is: ``entering`` hears the number of each stage before each call of it."""
 
     clock_us: Callable[[], int]
     entering: Callable[[int], None] | None
@@ -185,8 +185,6 @@ class Run:
             ]
         if not rows:
             return
-        if self.watch.entering is not None:
-            self.watch.entering(step.stage)
         size_by_row = self._sizes(stage, inputs[0], rows, roots)
         for bucket in _buckets(stage, inputs, rows):
             for start in range(0, len(bucket), stage.max_batch):
@@ -221,6 +219,8 @@ class Run:
         size_sum = float(count) if size_by_row is None else sum([size_by_row[row] for row in rows])
         batches = [[column[row] for row in rows] for column in inputs]
         clock = self.watch.clock_us
+        if self.watch.entering is not None:
+            self.watch.entering(number)
         began = clock()
         try:
             results = stage.function(*batches)

@@ -398,7 +398,7 @@ def test_whoever_watches_hears_where_the_process_is(app: App) -> None:
     assert entered == [0, -1, 1, -1, 2, -1]
     entered.clear()
     run(resident, [["a b"]])
-    assert entered == [0, 1, 2, -1]
+    assert entered == [0, 1, 1, 2, -1]
 
 
 def test_outputs_come_in_the_order_of_the_extent_with_lists_for_fan_outs(app: App) -> None:

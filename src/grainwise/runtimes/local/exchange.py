@@ -9,7 +9,7 @@ from grainwise.domain.values import SKIPPED, Payload, Ref
 from grainwise.runtimes.execute import SKIPPED_VALUE, Resident
 from grainwise.runtimes.local.edges import EdgeTypes
 from grainwise.runtimes.local.memory import Inputs, InstanceMemory
-from grainwise.runtimes.local.wire import MANY, SKIP, Published, WirePayload, pack_value, unpack_value
+from grainwise.runtimes.local.wire import MANY, ONE, Published, WirePayload, pack_value, unpack_value
 from grainwise.sdk.codec import Codec
 
 HANDLE_BITS = 40
@@ -94,12 +94,12 @@ class Exchange:
         """The decoded values of one item."""
         values: list[object] = []
         for codec, (shape, refs) in zip(plan.codecs, item, strict=True):
-            if shape == SKIP:
-                values.append(SKIPPED_VALUE)
+            if shape == ONE:
+                values.append(self._decode(codec, refs[0], inputs))
             elif shape == MANY:
                 values.append([self._decode(codec, ref, inputs) for ref in refs])
             else:
-                values.append(self._decode(codec, refs[0], inputs))
+                values.append(SKIPPED_VALUE)
         return values
 
     def _decode(self, codec: Codec, ref: Any, inputs: Inputs) -> object:

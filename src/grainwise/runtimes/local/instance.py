@@ -17,7 +17,7 @@ from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import GrainwiseError, InputError
 from grainwise.domain.graph import Input
 from grainwise.domain.values import Payload
-from grainwise.runtimes.execute import Outcome, Resident
+from grainwise.runtimes.execute import Resident
 from grainwise.runtimes.local.arena import Arena
 from grainwise.runtimes.local.exchange import Exchange, ExtentPlan
 from grainwise.runtimes.local.memory import Inputs, InstanceMemory, MemoryFullError
@@ -33,6 +33,7 @@ from grainwise.runtimes.local.wire import (
     NotDone,
     Ping,
     Pong,
+    Progress,
     Published,
     Ready,
     Run,
@@ -52,7 +53,10 @@ from grainwise.sdk import arrays
 _ROOM_WAIT_S = 0.5
 """How long a result waits for room in a full arena before the invocation is given back."""
 
-_RECEIVE_BYTES = 65_536
+_TELL_US = 200_000
+"""How often a long invocation says that it goes on."""
+
+_RECEIVE_BYTES = 32_768
 _ANCILLARY_BYTES = socket.CMSG_SPACE(64 * 4)
 
 
@@ -71,11 +75,16 @@ class Instance:
         self._queue: deque[ToInstance] = deque()
         self._is_open = True
         self._last_stage = -1
+        self._invocation = 0
+        self._told_at_us = 0
         arrays.set_allocator(self._memory.allocate)
 
     def _enter(self, stage: int) -> None:
         if stage >= 0:
             self._last_stage = stage
+            if self._invocation and _clock_us() - self._told_at_us >= _TELL_US:
+                self._told_at_us = _clock_us()
+                self._send(Progress(self._invocation))
         self._memory.enter(stage)
 
     def serve(self) -> None:
@@ -211,8 +220,10 @@ class Instance:
 
     def _run(self, message: Run) -> None:
         began = _clock_us()
+        self._invocation, self._told_at_us = message.invocation, began
         inputs = Inputs()
         reply = self._perform(message, inputs, began)
+        self._invocation = 0
         # Only now, that no frame of the invocation is left, does what still refers to an input belong to a stage.
         kept = self._memory.keep(inputs) if inputs.parts else ()
         dropped = self._memory.take_dropped()
@@ -224,7 +235,8 @@ class Instance:
         values: list[Published] = []
         try:
             plan = self._exchange.plan(message.extent)
-            outcome, refused = self._compute(plan, message, inputs)
+            items, refused = self._open(plan, message, inputs)
+            outcome = self._resident.run(plan.extent, items)
             results = [self._hand_on(plan, result, inputs, values) for result in outcome.results]
         except MemoryFullError as error:
             self._exchange.withdraw(values)
@@ -237,8 +249,10 @@ class Instance:
         copied = self._exchange.take_copied()
         return Done(message.invocation, tuple(results), _clock_us() - began, outcome.spans, tuple(values), copied)
 
-    def _compute(self, plan: ExtentPlan, message: Run, inputs: Inputs) -> tuple[Outcome, list[tuple[int, ItemFailure]]]:
-        """Run the items whose inputs can be read; the others are refused one by one."""
+    def _open(
+        self, plan: ExtentPlan, message: Run, inputs: Inputs
+    ) -> tuple[list[list[object]], list[tuple[int, ItemFailure]]]:
+        """The items whose inputs can be read; the others are refused one by one."""
         items: list[list[object]] = []
         refused: list[tuple[int, ItemFailure]] = []
         for index, item in enumerate(message.items):
@@ -247,7 +261,7 @@ class Instance:
             except InputError as error:
                 first = self._graph.stages[plan.extent.stages[0]].name
                 refused.append((index, ItemFailure(first, "value", str(error))))
-        return self._resident.run(plan.extent, items), refused
+        return items, refused
 
     def _hand_on(
         self, plan: ExtentPlan, result: tuple[object, ...] | ItemFailure, inputs: Inputs, values: list[Published]

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from grainwise.runtimes.local.wire import Frames, frame
 
-_RECEIVE_BYTES = 65_536
+_RECEIVE_BYTES = 32_768
 
 
 class Link:
@@ -38,16 +38,16 @@ class Link:
         """Send a message, with files; a link whose other side has gone takes it and forgets it."""
         if not self._is_open:
             return
-        data = memoryview(frame(message))
+        data = frame(message)
         if self._waiting:
-            self._waiting.append((data, tuple(os.dup(fd) for fd in fds)))
+            self._waiting.append((memoryview(data), tuple(os.dup(fd) for fd in fds)))
             return
         sent = self._send_now(data, fds)
         if sent < len(data) and self._is_open:
-            self._waiting.append((data[sent:], () if sent else tuple(os.dup(fd) for fd in fds)))
+            self._waiting.append((memoryview(data)[sent:], () if sent else tuple(os.dup(fd) for fd in fds)))
             self._loop.add_writer(self._fd, self._on_writable)
 
-    def _send_now(self, data: memoryview, fds: Sequence[int]) -> int:
+    def _send_now(self, data: bytearray | memoryview, fds: Sequence[int]) -> int:
         """How many bytes the socket took."""
         try:
             return socket.send_fds(self._socket, [data], list(fds)) if fds else self._socket.send(data)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from grainwise.runtimes.local.arena import ALIGNMENT, STATUS_BYTES, Arena, Blocks
 from grainwise.runtimes.local.wire import INLINE_BYTES, Freed, Hold, Part
 
-IDLE = 0
-"""The status word of an instance that is in no stage; else the number of the stage plus one."""
+_BYTE = np.dtype(np.uint8)
 
 
 class MemoryFullError(Exception):
@@ -79,12 +78,8 @@ class InstanceMemory:
         return self._blocks.used_bytes
 
     def enter(self, stage: int) -> None:
-        """Note for the server which stage runs now."""
+        """Note for the server which stage runs now; -1 for none."""
         self._status[0] = stage + 1
-
-    def leave(self) -> None:
-        """Note for the server that none runs."""
-        self._status[0] = IDLE
 
     def map(self, number: int, fd: int, size: int) -> None:
         """Map the arena of another process for reading."""
@@ -108,7 +103,7 @@ class InstanceMemory:
         if offset is None:
             return None
         # Every array over the room, and every view of such an array, refers to this one in the end.
-        root: NDArray[Any] = np.ndarray((nbytes,), np.uint8, buffer=self._own.view, offset=offset)
+        root: NDArray[Any] = np.ndarray((nbytes,), _BYTE, self._own.view, offset)
         block = self._block_by_offset[offset] = _Block()
         block.anchor = weakref.ref(root, self._on_unreferenced(offset, block))
         return root.data
@@ -135,7 +130,7 @@ class InstanceMemory:
 
     def open(self, part: Part, inputs: Inputs) -> memoryview:
         """The bytes of an input, read-only."""
-        root: NDArray[Any] = np.ndarray((part.length,), np.uint8, buffer=self._readable[part.arena], offset=part.offset)
+        root: NDArray[Any] = np.ndarray((part.length,), _BYTE, self._readable[part.arena], part.offset)
         inputs.add(part, root)
         return root.data
 
@@ -147,15 +142,13 @@ class InstanceMemory:
         Raises:
             MemoryFullError: there is no room for a copy now; nothing is published.
         """
-        total = 0
-        for buffer in buffers:
-            total += buffer.nbytes
-        if total <= INLINE_BYTES:
-            return tuple([bytes(buffer) for buffer in buffers]), (), total
-        if len(buffers) == 1:
+        if len(buffers) == 1 and buffers[0].nbytes > INLINE_BYTES:
             only = self._find(buffers[0], inputs)
             if only is not None:
-                return (only,), (self._hold(only),), total
+                return (only,), (self._hold(only),), only.length
+        total = sum([buffer.nbytes for buffer in buffers])
+        if total <= INLINE_BYTES:
+            return tuple([bytes(buffer) for buffer in buffers]), (), total
         found = [self._find(buffer, inputs) for buffer in buffers]
         missing = [index for index, part in enumerate(found) if part is None and buffers[index].nbytes]
         if missing:
@@ -239,6 +232,6 @@ class InstanceMemory:
 def _address(buffer: memoryview) -> int:
     array: Any = buffer.obj
     if not isinstance(array, np.ndarray) or array.nbytes != buffer.nbytes:
-        array = np.frombuffer(buffer, np.uint8)
+        array = np.frombuffer(buffer, _BYTE)
     address: int = array.__array_interface__["data"][0]
     return address

@@ -4,6 +4,7 @@ A value on the wire is its header and, for each of its buffers, either the bytes
 memory. The server passes values on as it got them, undecoded (``Raw``).
 """
 
+from struct import Struct as Layout
 from typing import Literal
 
 from msgspec import Raw, Struct
@@ -16,7 +17,9 @@ from grainwise.domain.values import Payload
 INLINE_BYTES = 4096
 """Values up to this length travel in the message; longer ones lie in an arena."""
 
-LENGTH_BYTES = 4
+_LENGTH = Layout("<I")
+
+LENGTH_BYTES = _LENGTH.size
 """Bytes of the little-endian length in front of a frame."""
 
 
@@ -191,6 +194,12 @@ class Pong(Struct, frozen=True, array_like=True, tag=7):
     """Alive."""
 
 
+class Progress(Struct, frozen=True, array_like=True, tag=9):
+    """A long invocation goes on: another call of a stage begins."""
+
+    invocation: int
+
+
 class Sampled(Struct, frozen=True, array_like=True, tag=8):
     """The app's example inputs: per sample a payload for each entry value; or why there are none."""
 
@@ -199,7 +208,7 @@ class Sampled(Struct, frozen=True, array_like=True, tag=8):
     error: str = ""
 
 
-FromInstance = Ready | Broken | Loaded | Done | NotDone | Tight | Pong | Sampled
+FromInstance = Ready | Broken | Loaded | Done | NotDone | Tight | Pong | Progress | Sampled
 
 
 # Server and zygote
@@ -256,7 +265,7 @@ def frame(message: Struct) -> bytearray:
     """A message ready to be sent."""
     buffer = bytearray(LENGTH_BYTES)
     _encoder.encode_into(message, buffer, LENGTH_BYTES)
-    buffer[:LENGTH_BYTES] = (len(buffer) - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "little")
+    _LENGTH.pack_into(buffer, 0, len(buffer) - LENGTH_BYTES)
     return buffer
 
 
@@ -278,7 +287,7 @@ class Frames:
 
     def feed(self, data: bytes) -> list[memoryview]:
         """The frames that ``data`` completes."""
-        if not self._rest and len(data) == LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little"):
+        if not self._rest and len(data) >= LENGTH_BYTES and len(data) == LENGTH_BYTES + _LENGTH.unpack_from(data)[0]:
             return [memoryview(data)[LENGTH_BYTES:]]
         if self._rest:
             data = self._rest + data
@@ -288,7 +297,7 @@ class Frames:
         end = len(data)
         while end - begin >= LENGTH_BYTES:
             body = begin + LENGTH_BYTES
-            after = body + int.from_bytes(view[begin:body], "little")
+            after = body + _LENGTH.unpack_from(view, begin)[0]
             if after > end:
                 break
             frames.append(view[body:after])
