@@ -17,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from grainwise.cli.admin_client import AdminClient, regranulate_and_follow
 from grainwise.cli.commands import PlanOutput, ServeAnnouncement, plan_output, print_json, print_table, profile_app, read_spec
@@ -65,7 +66,7 @@ class Change(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """One window of the timeline."""
+    """One window of the timeline. ``attainment`` is None where no request was due."""
 
     from_s: float
     to_s: float
@@ -74,7 +75,7 @@ class Row(Struct, frozen=True):
     instances: int
     p50_ms: float
     p95_ms: float
-    attainment: float
+    attainment: float | None
     billed_usd_per_hour: float
     provisioned_usd_per_hour: float
 
@@ -337,7 +338,7 @@ def _rows(samples: Sequence[Sample], looks: Sequence[Look], slo_ms: float) -> li
                 len(seen[-1].instances),
                 report.p50_ms,
                 report.p95_ms,
-                report.attainment if report.attainment is not None and within else 1.0,
+                report.attainment if within else None,
                 round((seen[-1].billed_usd - seen[0].billed_usd) / span_s * 3600, 5),
                 round((seen[-1].provisioned_usd - seen[0].provisioned_usd) / span_s * 3600, 5),
             )
@@ -369,9 +370,9 @@ def _show(result: DemoResult, shown: Console) -> None:
             f"{row.offered_per_s:.1f}",
             " → ".join(short_grain(parse(grain), letters) for grain in row.grain.split(" → ")),
             str(row.instances),
-            f"{row.p50_ms:.0f}",
-            f"{row.p95_ms:.0f}",
-            f"{row.attainment:.0%}",
+            "-" if row.attainment is None else f"{row.p50_ms:.0f}",
+            "-" if row.attainment is None else f"{row.p95_ms:.0f}",
+            "-" if row.attainment is None else f"{row.attainment:.0%}",
             f"{row.billed_usd_per_hour:.4f}",
             f"{row.provisioned_usd_per_hour:.4f}",
         )
@@ -388,4 +389,4 @@ def _show(result: DemoResult, shown: Console) -> None:
         f"{load.slo_ms:g} ms; {result.log_entries} log entries replayed with identical actions"
     )
     for problem in result.problems:
-        shown.print(f"[bold red]FAILED[/bold red]: {problem}")
+        shown.print(Text.assemble(("FAILED", "bold red"), f": {problem}"))
