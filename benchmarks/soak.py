@@ -71,8 +71,8 @@ def measure(requests: int, warm_up: int, side: int = SIDE) -> Result:
         try:
             pids = by_role(server.pid)
             part = max(1, requests // CHUNKS)
-            _send(server, warm_up, side)
-            _send(server, max(1, warm_up // 8), FULL_SIDE)
+            _send(server, max(1, warm_up // 2), side)
+            _send(server, max(1, warm_up // 2), FULL_SIDE)
             total = 0
             for chunk in range(CHUNKS):
                 foreign.begin()
@@ -94,7 +94,7 @@ def measure(requests: int, warm_up: int, side: int = SIDE) -> Result:
         for what, slope in slopes.items()
     )
     table = Table(
-        f"Memory over {int(served[-1]):,} requests after a warm-up of {warm_up + warm_up // 8:,}, MiB",
+        f"Memory over {int(served[-1]):,} requests after a warm-up of {warm_up:,}, MiB",
         ("memory", "first", "median", "last", "slope, 95 % interval"),
         rows,
         f"{CHUNKS} samples; images of {side}x{side}x3, every eighth sample of {FULL_SIDE}x{FULL_SIDE}x3; {CLIENTS} clients",
