@@ -8,7 +8,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import psutil
+import uvloop
 
 from grainwise.cli.profiles import save_profile
 from grainwise.cli.serving import ServeOptions, Serving
@@ -34,12 +35,12 @@ DEADLINE_S = 60.0
 
 
 def run(main: Coroutine[Any, Any, None], timeout_s: float = DEADLINE_S) -> None:
-    """Run a test's coroutine with a bound, so that a hang is a failure with a traceback."""
+    """Run a test's coroutine on the server's loop with a bound, so that a hang is a failure with a traceback."""
 
     async def bounded() -> None:
         await asyncio.wait_for(main, timeout_s)
 
-    asyncio.run(bounded())
+    uvloop.run(bounded())
 
 
 def made_profile(spec: AppSpec, stage_us: float = 1000.0) -> Profile:
@@ -71,12 +72,12 @@ def made_profile(spec: AppSpec, stage_us: float = 1000.0) -> Profile:
     )
 
 
-def write_app(folder: Path, source: str, name: str = "app.py") -> Path:
+def write_app(folder: Path, source: str, name: str = "app.py", stage_us: float = 1000.0) -> Path:
     """An app file made of ``source``, with a made-up profile beside it."""
     path = folder / name
     path.write_text(source)
     spec = load_app(path).spec(path.read_bytes())
-    save_profile(made_profile(spec), folder / "profile.json")
+    save_profile(made_profile(spec, stage_us), folder / "profile.json")
     return path
 
 
@@ -104,7 +105,27 @@ class Live:
 
     def entries(self) -> list[Entry]:
         """The log so far."""
-        return self.serving.log.tail(1_000_000)
+        self.serving.log.flush()
+        return [record for record in read_log(self.serving.log.folder) if isinstance(record, Entry)]
+
+    def actions(self, kind: type) -> list[Any]:
+        """The actions of a kind so far."""
+        return [action for entry in self.entries() for action in entry.actions if isinstance(action, kind)]
+
+    async def until(self, claim: Callable[[], bool]) -> None:
+        """Wait for a step of the controller after which a claim holds."""
+        holds = asyncio.Event()
+
+        def look(*_: object) -> None:
+            if claim():
+                holds.set()
+
+        self.serving.driver.observe(look)
+        look()
+        try:
+            await holds.wait()
+        finally:
+            self.serving.driver.unobserve(look)
 
 
 def _json(headers: dict[str, str]) -> dict[str, str]:
@@ -119,11 +140,10 @@ async def serve(app: Path, folder: Path, **options: Any) -> AsyncIterator[Live]:
         spec = load_app(app).spec(app.read_bytes())
         save_profile(made_profile(spec), profile)
     options.setdefault("config", AppConfig(replan_us=0))
+    options.setdefault("arena_mib", 64)
     log = folder / f"log-{len(list(folder.glob('log-*')))}"
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    serving = await Serving.open(
-        ServeOptions(app, port=0, profile=profile, log=log, arena_mib=64, check_invariants=True, **options)
-    )
+    serving = await Serving.open(ServeOptions(app, port=0, profile=profile, log=log, check_invariants=True, **options))
     try:
         await serving.ready()
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:

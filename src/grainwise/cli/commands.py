@@ -15,6 +15,7 @@ from grainwise.cli.profiles import profile_path, read_profile, save_profile, unf
 from grainwise.cli.render import console, render_plan, render_stages, render_table
 from grainwise.control.replay import replay
 from grainwise.domain.app import AppSpec, Slo
+from grainwise.domain.errors import ArtifactError
 from grainwise.domain.machine import NOMINAL_PRICES
 from grainwise.domain.plan import Objective, render_grain
 from grainwise.planning.granularity import granularities
@@ -72,7 +73,7 @@ def profile_app(app: Path, budget: float, inputs: list[Path], out: Path | None, 
 
     check_app_file(app)
     where = out if out is not None else profile_path(app)
-    previous = None if fresh else unfinished_profile(app, where)
+    previous = None if fresh else unfinished_profile(where)
     given = read_inputs(inputs)
     shown = console(is_error=True)
     what, detail = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[detail]}"))
@@ -84,16 +85,25 @@ def profile_app(app: Path, budget: float, inputs: list[Path], out: Path | None, 
             elapsed, detail = getattr(state, "elapsed_s", 0.0), getattr(state, "detail", "")
             progress.update(task, completed=min(budget, elapsed), detail=detail)
 
-        measured = asyncio.run(
-            profile(
-                app,
-                budget_s=budget,
-                inputs=given,
-                previous=previous,
-                on_progress=step,
-                save=lambda each: save_profile(each, where),
+        def measure(previous: Profile | None) -> Profile:
+            return asyncio.run(
+                profile(
+                    app,
+                    budget_s=budget,
+                    inputs=given,
+                    previous=previous,
+                    on_progress=step,
+                    save=lambda each: save_profile(each, where),
+                )
             )
-        )
+
+        try:
+            measured = measure(previous)
+        except ArtifactError:
+            # What was begun is of an earlier version of the app, and is refused before anything is measured.
+            if previous is None:
+                raise
+            measured = measure(None)
         progress.update(task, completed=budget)
     save_profile(measured, where)
     if as_json:
@@ -200,7 +210,7 @@ def serve_app(options: "ServeOptions", profile_budget: float, as_json: bool) -> 
     """
     check_app_file(options.app_path)
     beside = profile_path(options.app_path)
-    is_wanted = not beside.exists() or unfinished_profile(options.app_path, beside) is not None
+    is_wanted = not beside.exists() or unfinished_profile(beside) is not None
     if options.profile is None and profile_budget > 0 and is_wanted:
         console(is_error=True).print(f"no finished profile of {options.app_path} yet: measuring for {profile_budget:g} s first")
         profile_app(options.app_path, profile_budget, [], None, False, False)

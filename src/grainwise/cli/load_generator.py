@@ -5,6 +5,7 @@ generator itself is counted, and the greatest lateness is part of the report.
 """
 
 import asyncio
+import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,9 @@ import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.time import SECOND, Instant, Micros
+
+_LARGE_BYTES = 1 << 20
+"""Above it a body is written in pieces, so that sending one request does not hold up the next."""
 
 
 class Call(Struct, frozen=True):
@@ -81,7 +85,9 @@ async def run_load(
         sent = _now() - origin
         status, right, detail = 0, False, ""
         try:
-            async with session.post(call.url, data=call.body, headers={"Content-Type": call.content_type}) as response:
+            body_to_send = io.BytesIO(call.body) if len(call.body) > _LARGE_BYTES else call.body
+            headers = {"Content-Type": call.content_type}
+            async with session.post(call.url, data=body_to_send, headers=headers) as response:
                 body = await response.read()
                 status = response.status
                 if status == 200:

@@ -1,6 +1,5 @@
 """Where profiles lie and how the commands find them."""
 
-import hashlib
 from pathlib import Path
 
 from grainwise.domain.app import AppSpec
@@ -40,18 +39,13 @@ def read_profile(app_path: Path, path: Path | None) -> Profile:
     return read(data)
 
 
-def unfinished_profile(app_path: Path, path: Path) -> Profile | None:
-    """The profile at ``path``, if it was interrupted and is of this app file as it is now and of this machine.
-
-    Does not import the app.
-    """
+def unfinished_profile(path: Path) -> Profile | None:
+    """The profile at ``path``, if it was interrupted and is of this class of machine; of which app is not known yet."""
     try:
         found = read(path.read_bytes())
-        source_digest = hashlib.sha256(app_path.read_bytes()).hexdigest()
     except (OSError, ArtifactError):
         return None
-    is_ours = found.source_digest == source_digest and found.device_class == device_class()
-    return found if is_ours and not found.is_complete else None
+    return found if not found.is_complete and found.device_class == device_class() else None
 
 
 def save_profile(profile: Profile, path: Path) -> None:

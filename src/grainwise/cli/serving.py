@@ -1,6 +1,7 @@
 """A server of one app on this machine, wired together: runtime, controller, driver, planner, door, listeners."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -28,12 +29,14 @@ from grainwise.gateway.server import Addresses, Server
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.table import compute
 from grainwise.predictors.fit import latency_model, workload_of
-from grainwise.profiles.artifact import Profile
+from grainwise.predictors.latency import LatencyModel
+from grainwise.profiles.artifact import Profile, digest
 from grainwise.runtimes.driver import Driver
 from grainwise.runtimes.local.machine import this_node
 from grainwise.runtimes.local.runtime import ARENA_MIB, LocalRuntime
 from grainwise.runtimes.log_writer import LogWriter
 from grainwise.runtimes.planner import ProcessPlanner
+from grainwise.telemetry.accuracy import StageAccuracy
 from grainwise.telemetry.http import HttpCounters
 from grainwise.telemetry.metrics import Metrics
 from grainwise.telemetry.recorder import Recorder
@@ -75,7 +78,10 @@ class CostStatus(Struct, frozen=True):
 
 
 class ServerStatus(Struct, frozen=True):
-    """The server as ``GET /status`` shows it."""
+    """The server as ``GET /status`` shows it.
+
+    ``predictions`` compares each stage's latest calls with the profile; ``profile_is_stale`` where one contradicts it.
+    """
 
     app: str
     uptime_s: float
@@ -90,6 +96,8 @@ class ServerStatus(Struct, frozen=True):
     profile_device_class: str
     profile_is_of_this_machine: bool
     cost: CostStatus
+    profile_is_stale: bool = False
+    predictions: tuple[StageAccuracy, ...] = ()
 
 
 class Serving:
@@ -131,9 +139,7 @@ class Serving:
 
     async def _open(self) -> None:
         options = self.options
-        folder = options.log if options.log is not None else default_log_folder(options.app_path)
-        self.log = LogWriter(folder, note=f"grainwise serve {options.app_path.name}")
-        self.driver = Driver(self.controller, log=self.log)
+        self.driver = Driver(self.controller)
         self.runtime = await LocalRuntime.open(options.app_path, post=self.driver.post, arena_mib=options.arena_mib)
         declared = self.runtime.spec
         self.measured, self.device_class = find_profile(options.app_path, declared, options.profile, options.accept_profile)
@@ -148,10 +154,13 @@ class Serving:
         if answer.table is None:
             raise CapacityError(f"no first plan for {spec.name!r}: {answer.error}")
         self.table = answer.table
+        folder = options.log if options.log is not None else default_log_folder(options.app_path)
+        note = f"grainwise serve {options.app_path.name}"
+        self.log = LogWriter(folder, note=note, digests=self._digests(problem.model))
         store = self.runtime.store
         self.door = HttpDoor(store, self.driver.now)
         self.door.attach(self.driver.post)
-        self.driver.attach(runtime=self.runtime, store=store, door=self.door, planner=self._planner)
+        self.driver.attach(runtime=self.runtime, store=store, door=self.door, planner=self._planner, log=self.log)
         counters = HttpCounters()
         metrics = Metrics(
             self.recorder,
@@ -182,7 +191,7 @@ class Serving:
             self.door,
             host=options.host,
             port=options.port,
-            limits=options.limits,
+            limits=self._limits(),
             admin_backend=self,
             admin_listen=options.admin,
             is_ready=lambda app: self.controller.status(app).is_ready,
@@ -206,10 +215,30 @@ class Serving:
             grain=grain,
         )
 
+    def _limits(self) -> Limits:
+        """The limits of the door; a body that an arena could never hold is too large, and no later time is better."""
+        limits = self.options.limits
+        most = min(limits.max_body_bytes, self.runtime.capabilities.payload_limit_bytes)
+        return msgspec.structs.replace(limits, max_body_bytes=most)
+
     def _check(self, event: object, actions: object, now: int) -> None:
         if self.monitor is not None:
             self.monitor.observe(event, actions, now)  # type: ignore[arg-type]
             check_state(self.controller, self.monitor)
+
+    def _digests(self, model: LatencyModel) -> dict[str, str]:
+        """What this run is made of, for the headers of its log."""
+        return {
+            "app": self.spec.digest,
+            "source": self.spec.source_digest,
+            "profile": digest(self.measured),
+            "plan": self.table.winner.plan.id,
+            "config": _digest_of(self.options.config),
+            "predictor": _digest_of(model),
+            "device_class": self.device_class,
+            "profile_device_class": self.measured.device_class,
+            "profile_is_of_this_machine": "yes" if self.measured.device_class == self.device_class else "no, accepted",
+        }
 
     async def ready(self, timeout_s: float = 120.0) -> None:
         """Wait until every function of the plan has an instance that serves, or until ``drain`` is called.
@@ -251,6 +280,8 @@ class Serving:
 
     def status(self) -> ServerStatus:
         """See ``ServerStatus``."""
+        sums = self.recorder.apps.get(self.spec.name)
+        predictions = sums.stage_accuracy() if sums is not None else ()
         return ServerStatus(
             app=self.spec.name,
             uptime_s=round(time.monotonic() - self._began, 3),
@@ -265,6 +296,8 @@ class Serving:
             profile_device_class=self.measured.device_class,
             profile_is_of_this_machine=self.measured.device_class == self.device_class,
             cost=self._cost(),
+            profile_is_stale=any(each.is_stale for each in predictions),
+            predictions=predictions,
         )
 
     def _cost(self) -> CostStatus:
@@ -315,6 +348,10 @@ class Serving:
             await self.runtime.close()
         if hasattr(self, "log"):
             self.log.close()
+
+
+def _digest_of(value: Struct) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:16]
 
 
 def default_log_folder(app_path: Path) -> Path:

@@ -138,7 +138,7 @@ class Server:
         if self._admin is not None:
             listen = self._admin_listen
             try:
-                sock = bind(listen.host, listen.port) if listen.uds is None else bind_unix(Path(listen.uds))
+                sock = bind(listen.host, listen.port, "--admin-port") if listen.uds is None else bind_unix(Path(listen.uds))
             except ConfigurationError:
                 await self.stop()
                 raise
@@ -197,8 +197,8 @@ class Server:
             self._uds = None
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening TCP socket.
+def bind(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A listening TCP socket; ``option`` is where another port would be given.
 
     Raises:
         ConfigurationError: the address cannot be bound.
@@ -214,7 +214,7 @@ def bind(host: str, port: int) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; choose another {option}") from error
     sock.setblocking(False)
     return sock
 

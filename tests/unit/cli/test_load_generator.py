@@ -18,7 +18,7 @@ LIMIT_S = 30.0
 @asynccontextmanager
 async def answering(handler):
     """The URL of a server on this loop."""
-    app = web.Application()
+    app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/", handler)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
@@ -123,6 +123,19 @@ def test_statuses_time_outs_and_lost_connections_are_counted_apart():
     assert (report.offered, report.answered, report.right, report.wrong) == (5, 3, 1, 0)
     details = {sample.detail.partition(":")[0] for sample in samples if not sample.status}
     assert details == {"TimeoutError", "ServerDisconnectedError"}
+
+
+def test_a_large_body_is_sent_whole():
+    body = bytes(range(256)) * 8192
+
+    async def main():
+        async def measure(request):
+            return web.Response(text=str(await request.read() == body))
+
+        async with answering(measure) as url:
+            return await run_load([Call(url, body, "image/png", lambda said: said == b"True")], [0, 0])
+
+    assert [sample.is_right for sample in run(main())] == [True, True]
 
 
 def test_nobody_listens():

@@ -6,6 +6,7 @@ from command_line import CHAIN, TEXT_APP, chain_app, grainwise, profile_of
 
 from grainwise.cli.commands import PlanOutput
 from grainwise.cli.profiles import profile_path, read_profile, save_profile, unfinished_profile
+from grainwise.domain.errors import ArtifactError
 from grainwise.domain.plan import render_grain
 from grainwise.runtimes.loading import load_app
 from worlds.grains import legal_grains
@@ -158,19 +159,36 @@ def test_profiling_wants_an_app_file(tmp_path):
     assert grainwise("profile", tmp_path / "no.py").code == 2
 
 
-def test_an_interrupted_profile_is_gone_on_with_only_where_it_fits(tmp_path):
+def test_an_interrupted_profile_is_gone_on_with_on_the_same_machine_only(tmp_path):
     app = chain_app(tmp_path)
     path = profile_path(app)
-    assert unfinished_profile(app, path) is None
+    assert unfinished_profile(path) is None
     made = read_profile(app, profile_of(app, tmp_path))
     save_profile(made, path)
-    assert unfinished_profile(app, path) is None
+    assert unfinished_profile(path) is None
     save_profile(msgspec.structs.replace(made, is_complete=False), path)
-    assert unfinished_profile(app, path) is not None
+    assert unfinished_profile(path) is not None
     save_profile(msgspec.structs.replace(made, is_complete=False, device_class="another"), path)
-    assert unfinished_profile(app, path) is None
-    save_profile(msgspec.structs.replace(made, is_complete=False), path)
-    app.write_text(CHAIN + "\n# changed\n")
-    assert unfinished_profile(app, path) is None
+    assert unfinished_profile(path) is None
     path.write_bytes(b"nonsense")
-    assert unfinished_profile(app, path) is None
+    assert unfinished_profile(path) is None
+
+
+def test_an_interrupted_profile_of_an_earlier_version_is_begun_anew(tmp_path, monkeypatch):
+    app = chain_app(tmp_path)
+    begun = msgspec.structs.replace(read_profile(app, profile_of(app, tmp_path)), is_complete=False)
+    save_profile(begun, profile_path(app))
+    seen = []
+
+    async def profile(app_path, *, previous, save, **_):
+        seen.append(previous)
+        if previous is not None:
+            raise ArtifactError("Field `source_digest` differs")
+        return msgspec.structs.replace(begun, is_complete=True)
+
+    monkeypatch.setattr("grainwise.profiler.run.profile", profile)
+    assert grainwise("profile", app, "--budget", 1).code == 0
+    assert seen == [begun, None]
+    assert read_profile(app, None).is_complete
+    assert grainwise("profile", app, "--budget", 1).code == 0
+    assert seen == [begun, None, None]
