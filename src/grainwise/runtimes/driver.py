@@ -69,8 +69,9 @@ class Driver:
         self._wake: asyncio.TimerHandle | None = None
         self._performers: dict[type, Callable[..., None]] = {}
 
-    def attach(self, *, runtime: Runtime, store: Store, door: Door, planner: Planner) -> None:
-        """Name who performs which action."""
+    def attach(self, *, runtime: Runtime, store: Store, door: Door, planner: Planner, log: LogWriter | None = None) -> None:
+        """Name who performs which action, and the log where it was not known before."""
+        self._log = log or self._log
         self._performers = {
             StartInstance: runtime.start,
             StopInstance: runtime.stop,
