@@ -103,8 +103,10 @@ class Fleet:
         self._digest = declared.app.digest
         return declared.app, declared.import_us
 
-    def begin(self, instance: int, stages: int, cpu_cores: float, make_arena: Callable[[], Arena]) -> None:
+    def begin(self, instance: int, stages: int, cpu_cores: float, make_arena: Callable[[], Arena], share: float = 0.0) -> None:
         """Fork a process for an instance, from a new zygote where the last one has ended.
+
+        It is held to ``cpu_cores`` while it loads and has threads for ``share``, for ``cpu_cores`` where that is 0.
 
         Raises:
             OSError: there is no memory, or no file or process may be made.
@@ -125,7 +127,7 @@ class Fleet:
             self._by_instance[instance] = process
             self._by_serial[process.serial] = process
             self._by_arena[arena.number] = process
-            threads = max(1, int(cpu_cores))
+            threads = max(1, int(share or cpu_cores))
             self._zygote.fork(Fork(process.serial, arena.number, arena.size, threads), theirs, arena.fd)
         process.set_timer(self._loop.call_later(self._start_limit_s, self._on_start_limit, process))
 
