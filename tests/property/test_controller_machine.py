@@ -13,7 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from grainwise.control.actions import Invoke, LoadStages, StartInstance
 from grainwise.control.controller import Controller
-from grainwise.control.events import CapacityChanged, InstanceStopped, InvocationDone, InvocationFailed, ItemResult, ModelReady
+from grainwise.control.events import (
+    CapacityChanged,
+    InstanceStopped,
+    InvocationDone,
+    InvocationFailed,
+    InvocationProgressed,
+    ItemResult,
+    ModelReady,
+)
 from grainwise.control.log import encode_actions
 from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import Node
@@ -176,6 +184,13 @@ class ControllerMachine(RuleBasedStateMachine):
             number = alive[which % len(alive)]
             self.world._forget(number)
             self.world.post(InstanceStopped(number))
+
+    @precondition(lambda self: bool(self.past))
+    @rule(which=st.integers(0, 1000))
+    def progress(self, which: int) -> None:
+        """An invocation goes on, or is said to, when it is over."""
+        action = self.past[which % len(self.past)]
+        self.world.post(InvocationProgressed(action.invocation, action.instance))
 
     @precondition(lambda self: bool(self.past))
     @rule(which=st.integers(0, 1000), is_failure=st.booleans())

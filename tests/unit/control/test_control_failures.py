@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from grainwise.control.actions import Invoke, KillInstance, StartInstance
 from grainwise.control.dispatch import RETRY_ALONE
-from grainwise.control.events import InstanceFailed, InstanceStopped
+from grainwise.control.events import InstanceFailed, InstanceStopped, InvocationProgressed
 from grainwise.domain.machine import Node
 from grainwise.domain.time import MILLISECOND, SECOND
 from worlds.apps import chain, choice, listed
@@ -79,6 +79,22 @@ def test_an_invocation_past_its_limit_is_hung_its_instance_killed_and_replaced_a
     assert world.asked[request].code == "ok"
     assert len(world.seen(KillInstance)) == 1
     assert world.asked[request].answered_at < world.asked[request].at + limit + 500 * MILLISECOND
+
+
+def test_an_invocation_that_goes_on_is_not_hung():
+    world = World(chain(1), plans=[fused(1, 1)])
+    world.invoked = lambda action: "hang"
+    request = world.ask(1)
+    action = world.busy[0]
+    for _ in range(8):
+        world.run_for(action.limit_us - MILLISECOND)
+        world.post(InvocationProgressed(action.invocation, action.instance))
+    world.post(InvocationProgressed(action.invocation + 7, action.instance))
+    assert not world.seen(KillInstance)
+    world.run_for(action.limit_us + MILLISECOND)
+    assert [kill.instance for kill in world.seen(KillInstance)] == [action.instance]
+    assert world.asked[request].code == "open"
+    world.drain()
 
 
 def test_a_request_that_hangs_twice_is_a_502():
