@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Coroutine
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,7 +44,9 @@ def read_spec(app: Path) -> AppSpec:
         ConfigurationError: there is no such file.
     """
     check_app_file(app)
-    return load_app(app).spec(app.read_bytes())
+    # What the app file prints must not mix with what the command says.
+    with redirect_stdout(sys.stderr):
+        return load_app(app).spec(app.read_bytes())
 
 
 def print_json(value: object) -> None:
@@ -152,7 +155,7 @@ def plan_output(
         Problem(
             number=0,
             app=spec,
-            model=latency_model(measured),
+            model=latency_model(measured, spec),
             hop=measured.hop,
             workload=workload_of(measured, rate),
             nodes=(node,),

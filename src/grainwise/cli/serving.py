@@ -205,7 +205,7 @@ class Serving:
         return Problem(
             number=0,
             app=self.spec,
-            model=latency_model(self.measured),
+            model=latency_model(self.measured, self.spec),
             hop=self.measured.hop,
             workload=workload_of(self.measured, rate_per_s),
             nodes=(node,),

@@ -15,8 +15,10 @@ def compute(problem: Problem) -> PlanTable:
     """Answer a planning problem. A granularity of which no plan fits the nodes is counted in ``because`` and not listed.
 
     Raises:
-        InfeasibleError: no plan of any granularity fits the nodes at all, or the forced one is no granularity.
+        InfeasibleError: no plan of any granularity fits the nodes at all, the forced one is no granularity, or a stage wants
+            a GPU and no node has one.
     """
+    _refuse_missing_gpu(problem)
     groups = Groups(problem)
     ranked: list[Best] = []
     expanded = misfits = 0
@@ -51,6 +53,18 @@ def compute(problem: Problem) -> PlanTable:
         device_class=problem.model.device_class,
         expanded_nodes=expanded,
     )
+
+
+def _refuse_missing_gpu(problem: Problem) -> None:
+    """A stage that declares a GPU is never run on a CPU in silence."""
+    if any(node.gpus for node in problem.nodes):
+        return
+    wanting = [stage.name for stage in problem.app.stages if stage.device == "gpu"]
+    if wanting:
+        raise InfeasibleError(
+            f"stage {', '.join(wanting)} of {problem.app.name} declares device='gpu' and no node has one; "
+            "plan for nodes with GPUs, or declare device='cpu'"
+        )
 
 
 def _wanted(problem: Problem) -> list[tuple[int, ...]]:

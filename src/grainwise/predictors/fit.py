@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ArtifactError
 from grainwise.predictors.latency import RESIDUAL_LEVELS, ColdStartModel, LatencyModel, StageModel
 from grainwise.predictors.workload import Workload
@@ -42,12 +43,15 @@ class _Fit(Struct, frozen=True):
         return model.predict(point.items, point.size_sum, point.cpu_cores).mean_us
 
 
-def latency_model(profile: Profile) -> LatencyModel:
+def latency_model(profile: Profile, spec: AppSpec | None = None) -> LatencyModel:
     """Fit every stage. Stages of one declaration share their points.
+
+    With ``spec`` a stage is given at least the memory that it declares: samples may not have shown what it needs at worst.
 
     Raises:
         ArtifactError: a stage has no point with outcome ``ok``.
     """
+    hints = {stage.name: stage.memory_mib or 0.0 for stage in spec.stages} if spec is not None else {}
     stages = []
     for index, stage in enumerate(profile.stages):
         points = _points(profile, index)
@@ -62,7 +66,7 @@ def latency_model(profile: Profile) -> LatencyModel:
                 share_factors=fit.share_factors,
                 residual_quantiles=_residuals(points, fit),
                 held_out_error_fraction=float(np.mean(errors)) if errors else UNKNOWN_ERROR_FRACTION,
-                memory_mib=stage.memory_mib,
+                memory_mib=max(stage.memory_mib, hints.get(stage.declared, 0.0)),
                 load_us=stage.load_us,
                 first_call_us=stage.first_call_us,
             )

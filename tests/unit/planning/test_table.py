@@ -140,6 +140,14 @@ def test_nothing_fits_is_an_error_with_the_missing_amount() -> None:
         compute(pair(memories_mib=(5000.0, 6000.0), nodes=(Node("here", 4.0, 100.0),)))
 
 
+def test_a_stage_that_wants_a_gpu_is_not_run_on_a_cpu_in_silence() -> None:
+    problem = pair()
+    stages = (msgspec.structs.replace(problem.app.stages[0], device="gpu"), *problem.app.stages[1:])
+    wanting = msgspec.structs.replace(problem, app=msgspec.structs.replace(problem.app, stages=stages))
+    with pytest.raises(InfeasibleError, match=r"s0 .*declares device='gpu' and no node has one"):
+        compute(wanting)
+
+
 def test_a_granularity_without_a_plan_is_counted() -> None:
     table = compute(pair(memories_mib=(900.0, 900.0), nodes=(Node("left", 2.0, 1000.0), Node("right", 2.0, 1000.0))))
     assert [each.plan.grain for each in table.options] == [SPLIT]

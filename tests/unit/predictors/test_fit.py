@@ -10,7 +10,7 @@ from grainwise.domain.errors import ArtifactError
 from grainwise.domain.machine import HopModel
 from grainwise.predictors.fit import UNKNOWN_ERROR_FRACTION, configurations, held_out_errors, latency_model, workload_of
 from grainwise.profiles.artifact import SCHEMA, ColdParts, MachineFacts, Point, Profile, StageProfile, digest
-from worlds.problems import chain_graph
+from worlds.problems import chain_graph, spec_of
 
 GRAPH = chain_graph(2)
 
@@ -152,3 +152,14 @@ def test_the_workload_is_the_profiled_mean_request() -> None:
     workload = workload_of(profile_of(grid(1, 1, 1), grid(1, 1, 1)), 7.0)
     assert (workload.rate_per_s, workload.items, workload.output_bytes) == (7.0, (1.5, 1.5), (50.0, 50.0))
     assert workload.input_bytes == (1000.0,)
+
+
+def test_a_declared_memory_is_the_least_that_a_stage_gets() -> None:
+    profile = profile_of(grid(0.0, 100.0, 0.0), grid(0.0, 100.0, 0.0))
+    spec = spec_of(chain_graph(2))
+    hinted = msgspec.structs.replace(
+        spec, stages=(msgspec.structs.replace(spec.stages[0], memory_mib=5000.0), *spec.stages[1:])
+    )
+    measured = latency_model(profile).stages
+    assert [stage.memory_mib for stage in latency_model(profile, spec).stages] == [stage.memory_mib for stage in measured]
+    assert [stage.memory_mib for stage in latency_model(profile, hinted).stages] == [5000.0, measured[1].memory_mib]

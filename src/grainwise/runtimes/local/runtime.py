@@ -381,7 +381,15 @@ class LocalRuntime:
             )
 
 
-_Told = InstanceReady | InstanceFailed | InstanceStopped | InvocationDone | InvocationProgressed | InvocationFailed | StagesLoaded
+_Told = (
+    InstanceReady
+    | InstanceFailed
+    | InstanceStopped
+    | InvocationDone
+    | InvocationProgressed
+    | InvocationFailed
+    | StagesLoaded
+)
 
 
 __all__ = ["ARENA_MIB", "LocalRuntime"]

@@ -14,6 +14,7 @@ from grainwise.domain.errors import DeclarationError, GrainwiseError, PlatformEr
 from grainwise.runtimes.local.link import Link
 from grainwise.runtimes.local.wire import Declared, Fork, Forked, Reaped, Refused, from_zygote
 
+_STANDARD_ERROR = 2
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
 
 
@@ -52,6 +53,8 @@ class ZygoteLink:
                 ],
                 pass_fds=[theirs.fileno()],
                 stdin=DEVNULL,
+                # What user code prints must not mix with what the server says on its standard output.
+                stdout=_STANDARD_ERROR,
                 start_new_session=True,
                 env={**os.environ, **_ONE_THREAD},
             )
