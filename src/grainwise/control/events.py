@@ -58,7 +58,10 @@ class StageSpan(Struct, frozen=True, array_like=True, gc=False):
 
 
 class RequestArrived(Struct, frozen=True, tag=True, gc=False):
-    """A client asked for ``app``. ``inputs`` follow the app's entry values; ``deadline`` is an instant, 0 for the app's SLO."""
+    """A client asked for ``app``. ``inputs`` follow the app's entry values.
+
+    ``deadline`` is the instant after which the client no longer waits, 0 for the app's patience; due is another instant.
+    """
 
     request: int
     app: str

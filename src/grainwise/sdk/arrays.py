@@ -21,6 +21,9 @@ def set_allocator(allocator: Allocator | None) -> None:
 def empty(shape: int | Sequence[int], dtype: DTypeLike = np.uint8) -> NDArray[Any]:
     """An uninitialised array of ``shape``; a stage that fills and returns it hands it on without a copy.
 
+    Once returned it belongs to the runtime, and whoever reads it next reads this memory: do not write to it again, ask for
+    another one per call.
+
     Outside an instance, or when shared memory has no room now, this is ``np.empty``.
     """
     if _allocate is None:
