@@ -93,7 +93,7 @@ def acceptor(stage: Stage[..., Any], keys: Keys | None) -> Callable[[Any], Any]:
         def accept_array(value: Any) -> Any:
             admit(value)
             view = value.view()
-            view.flags.writeable = False
+            view.setflags(write=False)
             return view
 
         return accept_array

@@ -27,6 +27,7 @@ Buffers = Sequence[memoryview | bytes | bytearray]
 
 _INLINE_BYTES = 1024
 _MAX_DIMENSIONS = 32
+_KNOWN_SHAPES = 256
 _EXTENSION_ARRAY = 1
 _NO_BYTES = memoryview(b"")
 _NATIVE: dict[str, np.dtype[Any]] = {np.dtype(name).str: np.dtype(name) for name in sorted(DTYPES)}
@@ -113,26 +114,27 @@ class Codec:
         Raises:
             InputError: it does not.
         """
-        kind = self.value_type.kind
-        if kind == "tensor":
-            reason = tensor_mismatch(value, self.value_type)
-            if reason:
-                raise InputError(f"{self.name}: {reason}")
+        if self.value_type.kind == "tensor":
+            if not isinstance(value, np.ndarray) or (value.dtype, value.shape) not in self._headers:
+                self._tensor_header(value)
         elif not self._admits(value):
             raise _unfit(self.name, self.value_type.annotation, value)
 
     def _encode_tensor(self, value: Any) -> Encoded:
+        # A header is only ever made for what has been found to fit.
+        header = self._headers.get((value.dtype, value.shape)) if isinstance(value, np.ndarray) else None
+        if header is None:
+            header = self._tensor_header(value)
+        return header, [_bytes_of(_plain_array(value))]
+
+    def _tensor_header(self, value: Any) -> bytes:
         reason = tensor_mismatch(value, self.value_type)
         if reason:
             raise InputError(f"{self.name}: {reason}")
-        array = _plain_array(value)
-        key = (array.dtype, array.shape)
-        header = self._headers.get(key)
-        if header is None:
-            if len(self._headers) >= 256:
-                self._headers.clear()
-            header = self._headers[key] = b"T" + _pack((array.dtype.str, array.shape))
-        return header, [_bytes_of(array)]
+        if len(self._headers) >= _KNOWN_SHAPES:
+            self._headers.clear()
+        header = self._headers[value.dtype, value.shape] = b"T" + _pack((value.dtype.newbyteorder("=").str, value.shape))
+        return header
 
     def _decode_tensor(self, header: bytes, buffers: Buffers) -> object:
         meta = self._metas.get(header)
@@ -146,7 +148,7 @@ class Codec:
             reason = _mismatch(meta[0].name, meta[1], self.value_type)
             if reason:
                 raise InputError(f"{self.name}: {reason}")
-            if len(self._metas) >= 256:
+            if len(self._metas) >= _KNOWN_SHAPES:
                 self._metas.clear()
             self._metas[header] = meta
         if len(buffers) != 1:
@@ -249,7 +251,8 @@ class Codec:
         if length != nbytes:
             raise self._malformed(f"{dtype} of shape {list(shape)} takes {nbytes} bytes and the buffer has {length}")
         array: NDArray[Any] = np.ndarray(shape, dtype, buffer=buffer if nbytes else b"\0" * dtype.itemsize)
-        array.flags.writeable = False
+        if array.flags.writeable:
+            array.flags.writeable = False
         return array
 
     def _malformed(self, why: str) -> InputError:
@@ -307,7 +310,7 @@ def _plain_array(value: NDArray[Any]) -> NDArray[Any]:
 def _bytes_of(array: NDArray[Any]) -> memoryview:
     if not array.nbytes:
         return _NO_BYTES
-    return array.reshape(-1).view(np.uint8).data
+    return array.data.cast("B")
 
 
 def _contains_tensor(value_type: ValueType) -> bool:
