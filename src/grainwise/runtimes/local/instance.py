@@ -249,9 +249,7 @@ class Instance:
         copied = self._exchange.take_copied()
         return Done(message.invocation, tuple(results), _clock_us() - began, outcome.spans, tuple(values), copied)
 
-    def _open(
-        self, plan: ExtentPlan, message: Run, inputs: Inputs
-    ) -> tuple[list[list[object]], list[tuple[int, ItemFailure]]]:
+    def _open(self, plan: ExtentPlan, message: Run, inputs: Inputs) -> tuple[list[list[object]], list[tuple[int, ItemFailure]]]:
         """The items whose inputs can be read; the others are refused one by one."""
         items: list[list[object]] = []
         refused: list[tuple[int, ItemFailure]] = []

@@ -204,8 +204,11 @@ class InstanceMemory:
 
     def keep(self, inputs: Inputs) -> tuple[Hold, ...]:
         """Blocks of inputs that a stage still refers to although the invocation is over; ``take_dropped`` ends this."""
+        referred = inputs.referred()
+        if not referred:
+            return ()
         holds: list[Hold] = []
-        for part, root in inputs.referred():
+        for part, root in referred:
             kept = root()
             if kept is not None:
                 holds.append(self._hold(part))
