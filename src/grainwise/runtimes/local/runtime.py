@@ -119,7 +119,7 @@ class LocalRuntime:
             self._loop.call_soon(self._post, InstanceFailed(action.instance, "starting", why))
             return
         try:
-            self._fleet.begin(action.instance, action.stages, action.cpu_cores, self._make_arena)
+            self._fleet.begin(action.instance, action.stages, action.cpu_cores, self._make_arena, action.share)
         except OSError as error:
             why = f"the server could not make what an instance needs: {error}; raise its limits of files, processes or memory"
             self._loop.call_soon(self._post, InstanceFailed(action.instance, "starting", why))
@@ -154,9 +154,9 @@ class LocalRuntime:
             failed = InvocationFailed(action.invocation, action.instance, "refused", why)
             self._loop.call_soon(self._post, failed)
             return
+        self._fleet.set_share(process, action.cpu_cores)
         pins: list[int] = []
         items = tuple([tuple([self._wire(process, payload, pins) for payload in item]) for item in action.inputs])
-        self._fleet.set_share(process, action.cpu_cores)
         process.running[action.invocation] = pins
         freed = self.store.regions.take_freed(process.arena.number)
         process.send(Run(action.invocation, action.extent, items, freed))
