@@ -2,6 +2,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -148,6 +149,21 @@ def test_a_top_level_model_session_is_refused(tmp_path: Path) -> None:
         f"    session = onnxruntime.InferenceSession({str(first)!r}, options, providers=['CPUExecutionProvider'])\n"
     )
     assert "creates an onnxruntime InferenceSession" in refusal(tmp_path, GOOD + session)
+
+
+def test_a_session_that_was_there_before_is_not_held_against_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class InferenceSession:
+        __module__ = "onnxruntime.made_up"
+
+        def __init__(self) -> None:
+            self.known: list[object] = []
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    monkeypatch.setattr(sys, "kept_sessions", [InferenceSession()], raising=False)
+    assert load_app(written(tmp_path, GOOD)).name == "good"
+    monkeypatch.setattr(sys, "make_session", InferenceSession, raising=False)
+    with pytest.raises(DeclarationError, match="creates an onnxruntime InferenceSession"):
+        load_app(written(tmp_path, GOOD + "    import sys\n    session = sys.make_session()\n"))
 
 
 def test_importing_heavy_libraries_at_the_top_is_welcome(tmp_path: Path) -> None:
