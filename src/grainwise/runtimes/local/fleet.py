@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -124,7 +123,7 @@ class Fleet:
                 raise
             self._serial += 1
             process = Process(instance, self._serial, arena, stages, cpu_cores, began_at_us)
-            process.link = Link(ours, partial(self._watcher.on_frame, process), lambda: self._on_link_end(process))
+            process.link = Link(ours, lambda body: self._watcher.on_frame(process, body), lambda: self._on_link_end(process))
             self._by_instance[instance] = process
             self._by_serial[process.serial] = process
             self._by_arena[arena.number] = process
