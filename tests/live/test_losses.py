@@ -83,7 +83,7 @@ def test_a_killed_server_leaves_no_process_and_no_shared_memory(tmp_path):
         loading = asyncio.create_task(run_load([call], range(0, SECOND, SECOND // 50)))
         await asyncio.sleep(0)
         server.kill()
-        await server.wait()
+        await server.communicate()
         await loading
         _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
         assert not alive, f"still there: {[each.cmdline() for each in alive]}"

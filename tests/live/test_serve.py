@@ -38,36 +38,39 @@ def command(app, folder, *options):
 
 
 @asynccontextmanager
+async def started(*arguments):
+    """A process with pipes; in the end it is not there any more and its pipes are closed."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=pipe, stderr=pipe)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@asynccontextmanager
 async def served(app, folder, *options):
     """Serve in a process of its own; at the end it is told to stop, and everything of it has gone."""
-    process = await asyncio.create_subprocess_exec(
-        *command(app, folder, *options, "--json", "--check-invariants"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
+    async with started(*command(app, folder, *options, "--json", "--check-invariants")) as process:
         line = await process.stdout.readline()
         assert line, (await process.stderr.read()).decode()
         family = psutil.Process(process.pid).children(recursive=True)
         yield Served(process, json.loads(line))
         if process.returncode is None:
             process.terminate()
-        assert await process.wait() == 0, (await process.stderr.read()).decode()
+        _, said = await process.communicate()
+        assert process.returncode == 0, said.decode()
         _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
         assert not alive, [each.cmdline() for each in alive]
-        await asyncio.to_thread(replay_elsewhere, folder / "log")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    await asyncio.to_thread(replay_elsewhere, folder / "log")
 
 
 async def refused(app, folder, *options):
     """Exit code and what was said by a server that does not begin."""
-    process = await asyncio.create_subprocess_exec(
-        *command(app, folder, *options), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await process.communicate()
+    async with started(*command(app, folder, *options)) as process:
+        out, err = await process.communicate()
     assert out == b""
     assert b"Traceback (most recent call last)" not in err or b"stage" in err
     return process.returncode, err.decode()
@@ -114,7 +117,7 @@ def test_a_profile_of_another_machine_is_refused_by_field_and_accepted_on_reques
         assert "`device_class`" in said
         assert "cpu:another:64" in said
         assert "--accept-profile" in said
-        (tmp_path / "log" / "segment-00000.log").unlink()
+        (tmp_path / "log" / "segment-00000.log").unlink(missing_ok=True)
         async with served(app, tmp_path, "--accept-profile") as server:
             assert server.announced["profile_device_class"] == "cpu:another:64"
             assert server.announced["device_class"] != "cpu:another:64"
@@ -130,25 +133,23 @@ def test_a_profile_of_another_machine_is_refused_by_field_and_accepted_on_reques
 def test_people_are_told_where_it_serves_and_that_a_profile_was_accepted(tmp_path):
     async def main():
         app = with_profile(TEXT_APP, tmp_path, device_class="cpu:another:64")
-        process = await asyncio.create_subprocess_exec(
-            *command(app, tmp_path, "--accept-profile", "--admin-socket", tmp_path / "admin.sock"),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said = b""
-        while b"this is" not in said:
-            line = await process.stderr.readline()
-            assert line, said
-            said += line
-        text = " ".join(said.decode().split())
-        assert "serving text at http://127.0.0.1:" in text
-        assert "admin.sock" in text
-        assert "profile of another machine accepted: measured on cpu:another:64" in text
-        async with AdminClient(str(tmp_path / "admin.sock")) as admin:
-            assert (await admin.get("/plan"))["app"] == "text"
-            assert oct((tmp_path / "admin.sock").stat().st_mode)[-3:] == "600"
-            await admin.post("/drain", {})
-        assert await process.wait() == 0
-        assert not (tmp_path / "admin.sock").exists()
+        socket = tmp_path / "admin.sock"
+        async with started(*command(app, tmp_path, "--accept-profile", "--admin-socket", socket)) as process:
+            said = b""
+            while b"this is" not in said:
+                line = await process.stderr.readline()
+                assert line, said
+                said += line
+            text = " ".join(said.decode().split())
+            assert "serving text at http://127.0.0.1:" in text
+            assert "admin.sock" in text
+            assert "profile of another machine accepted: measured on cpu:another:64" in text
+            async with AdminClient(str(socket)) as admin:
+                assert (await admin.get("/plan"))["app"] == "text"
+                assert oct(socket.stat().st_mode)[-3:] == "600"
+                await admin.post("/drain", {})
+            assert await process.wait() == 0
+            assert not socket.exists()
 
     run(main())
 
@@ -225,15 +226,13 @@ def test_a_signal_while_it_starts_ends_it_at_once(tmp_path):
         write_app(tmp_path, source)
         with Gate(tmp_path) as gate:
             for number in (signal.SIGTERM, signal.SIGINT):
-                process = await asyncio.create_subprocess_exec(
-                    *command(tmp_path / "app.py", tmp_path, "--log", tmp_path / str(int(number))),
-                    stderr=asyncio.subprocess.DEVNULL,
-                )
-                await gate.reached()
-                family = psutil.Process(process.pid).children(recursive=True)
-                process.send_signal(number)
-                assert await asyncio.wait_for(process.wait(), 15) == 0
-                _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
-                assert not alive
+                arguments = command(tmp_path / "app.py", tmp_path, "--log", tmp_path / str(int(number)))
+                async with started(*arguments) as process:
+                    await gate.reached()
+                    family = psutil.Process(process.pid).children(recursive=True)
+                    process.send_signal(number)
+                    assert await asyncio.wait_for(process.wait(), 15) == 0
+                    _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
+                    assert not alive
 
     run(main())

@@ -126,10 +126,11 @@ def test_an_app_file_that_cannot_be_served_says_why_and_leaves_nothing(tmp_path,
     path.write_text(source)
 
     async def main():
+        before = psutil.Process().children(recursive=True)
         with pytest.raises(Exception, match=r"app\.py") as caught:
             await Serving.open(ServeOptions(path, port=0, log=tmp_path / "log"))
         assert mistake == "exit" or isinstance(caught.value, DeclarationError)
         assert why in str(caught.value)
-        assert not psutil.Process().children(recursive=True)
+        assert psutil.Process().children(recursive=True) == before
 
     run(main())

@@ -22,8 +22,9 @@ REFUSED = {
 
 def serve(app, folder, *options):
     more = ("--port", 0, "--admin-port", 0, "--log", folder / "log", "--profile", profile_of(app, folder))
+    before = psutil.Process().children(recursive=True)
     said = grainwise("serve", app, *more, *options)
-    assert not psutil.Process().children(recursive=True)
+    assert psutil.Process().children(recursive=True) == before
     assert said.out == ""
     return said
 
