@@ -25,7 +25,7 @@ from grainwise.planning.table import compute
 from grainwise.predictors.fit import latency_model, workload_of
 from grainwise.profiles.artifact import Profile, check
 from grainwise.runtimes.loading import load_app
-from grainwise.runtimes.local.machine import this_node
+from grainwise.runtimes.local.machine import require_linux, this_node
 from grainwise.runtimes.local.runtime import ARENA_MIB
 from grainwise.runtimes.local.shares import Mechanism, capabilities
 from grainwise.runtimes.log_writer import read_log
@@ -72,6 +72,7 @@ def profile_app(app: Path, budget: float, inputs: list[Path], out: Path | None, 
     Raises:
         GrainwiseError: the app or its inputs cannot be profiled.
     """
+    require_linux()
     from grainwise.profiler.run import profile
 
     check_app_file(app)
@@ -211,6 +212,7 @@ def serve_app(options: "ServeOptions", profile_budget: float, as_json: bool) -> 
     Raises:
         GrainwiseError: it cannot begin.
     """
+    require_linux()
     check_app_file(options.app_path)
     beside = profile_path(options.app_path)
     is_wanted = not beside.exists() or unfinished_profile(beside) is not None
