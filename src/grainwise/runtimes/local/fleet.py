@@ -149,8 +149,8 @@ class Fleet:
     def set_share(self, process: Process, cpu_cores: float) -> None:
         """Hold a process to a share from now on."""
         if process.cpu_cores != cpu_cores:
-            process.cpu_cores = cpu_cores
             self._shares.set(process.pid, cpu_cores)
+            process.cpu_cores = cpu_cores
 
     async def close(self) -> None:
         """End every process and the zygote. Idempotent."""
