@@ -382,13 +382,7 @@ class LocalRuntime:
 
 
 _Told = (
-    InstanceReady
-    | InstanceFailed
-    | InstanceStopped
-    | InvocationDone
-    | InvocationProgressed
-    | InvocationFailed
-    | StagesLoaded
+    InstanceReady | InstanceFailed | InstanceStopped | InvocationDone | InvocationProgressed | InvocationFailed | StagesLoaded
 )
 
 
