@@ -8,14 +8,23 @@ from msgspec import Struct
 
 class Memory(Struct, frozen=True):
     """Memory of one or several processes in MiB. ``own`` is private memory and a proportional part of mapped files; ``pss``
-    has a proportional part of shared payload arenas too; ``rss`` counts what several share in each of them."""
+    has a proportional part of shared payload arenas too; ``rss`` counts what several share in each of them. ``anon`` and
+    ``arenas`` are the parts of ``rss`` that are heap and payload arenas."""
 
     own: float
     pss: float
     rss: float
+    anon: float = 0.0
+    arenas: float = 0.0
 
     def __add__(self, other: "Memory") -> "Memory":
-        return Memory(self.own + other.own, self.pss + other.pss, self.rss + other.rss)
+        return Memory(
+            self.own + other.own,
+            self.pss + other.pss,
+            self.rss + other.rss,
+            self.anon + other.anon,
+            self.arenas + other.arenas,
+        )
 
 
 def memory_of(pid: int) -> Memory:
@@ -24,7 +33,18 @@ def memory_of(pid: int) -> Memory:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
         kib[name.rstrip(":")] = int(value)
-    return Memory((kib["Pss_Anon"] + kib["Pss_File"]) / 1024, kib["Pss"] / 1024, kib["Rss"] / 1024)
+    resident: dict[str, int] = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("Rss"):
+            name, value, _ = line.split()
+            resident[name.rstrip(":")] = int(value)
+    return Memory(
+        (kib["Pss_Anon"] + kib["Pss_File"]) / 1024,
+        kib["Pss"] / 1024,
+        kib["Rss"] / 1024,
+        resident["RssAnon"] / 1024,
+        resident["RssShmem"] / 1024,
+    )
 
 
 def by_role(pid: int) -> dict[str, list[int]]:

@@ -61,9 +61,7 @@ def measure(requests: int, warm_up: int, side: int = SIDE) -> Result:
     foreign = ForeignLoad()
     foreign.rounds.clear()
     served: list[float] = []
-    own: list[float] = []
-    rss: list[float] = []
-    instances: list[float] = []
+    figures: dict[str, list[float]] = {"server, RSS": [], "of it heap": [], "of it payload arenas": [], "instances, own": []}
     with tempfile.TemporaryDirectory(prefix="grainwise-soak-") as name:
         folder = Path(name)
         split = next(each for each in contenders(profile_of(APP, folder)) if each.grain == "split" and each.kind == "raw")
@@ -80,15 +78,15 @@ def measure(requests: int, warm_up: int, side: int = SIDE) -> Result:
                 foreign.end()
                 memory = memory_of(server.pid)
                 served.append(float(total))
-                own.append(memory.own)
-                rss.append(memory.rss)
-                instances.append(sum(memory_of(pid).own for pid in pids["instance"]))
+                figures["server, RSS"].append(memory.rss)
+                figures["of it heap"].append(memory.anon)
+                figures["of it payload arenas"].append(memory.arenas)
+                figures["instances, own"].append(sum(memory_of(pid).own for pid in pids["instance"]))
                 if sys.stdout.isatty() or chunk % 10 == 9:
-                    print(f"{total:>9,} requests: server {memory.own:.1f} MiB own, {memory.rss:.1f} MiB RSS", flush=True)
+                    print(f"{total:>9,} requests: server {memory.rss:.1f} MiB RSS, {memory.anon:.1f} heap", flush=True)
         finally:
             server.close()
-    slopes = {"server, own": Slope(served, own), "server, RSS": Slope(served, rss), "instances, own": Slope(served, instances)}
-    figures = {"server, own": own, "server, RSS": rss, "instances, own": instances}
+    slopes = {what: Slope(served, each) for what, each in figures.items()}
     rows = tuple(
         (what, f"{figures[what][0]:.1f}", f"{statistics.median(figures[what]):.1f}", f"{figures[what][-1]:.1f}", str(slope))
         for what, slope in slopes.items()
@@ -100,7 +98,7 @@ def measure(requests: int, warm_up: int, side: int = SIDE) -> Result:
         f"{CHUNKS} samples; images of {side}x{side}x3, every eighth sample of {FULL_SIDE}x{FULL_SIDE}x3; {CLIENTS} clients",
     )
     checks = tuple(Check(f"slope of {what}", str(slope), "zero within noise", slope.is_zero) for what, slope in slopes.items())
-    data: dict[str, object] = {"requests": served, "own_mib": own, "rss_mib": rss, "instances_mib": instances}
+    data: dict[str, object] = {"requests": served, "mib": figures}
     return Result("soak", now_text(), this_machine(), requests < 100_000, round(foreign.median, 3), (table,), checks, data)
 
 
