@@ -84,6 +84,7 @@ class Bench:
         self.finished = 0
         self.spent_ns = 0
         self.events = 0
+        self.cpu_us = 0.0
         self.queue: deque[Event] = deque()
         self.running: deque[Invoke] = deque()
         self.post(CapacityChanged((Node("here", float(INSTANCES), 100_000.0),)))
@@ -136,8 +137,10 @@ class Bench:
         """Finish so many more requests; microseconds per event."""
         until = self.finished + finished
         self.spent_ns = self.events = 0
+        began = time.process_time_ns()
         while self.finished < until:
             self.complete()
+        self.cpu_us = (time.process_time_ns() - began) / self.events / 1000
         return self.spent_ns / self.events / 1000
 
     @property
@@ -156,6 +159,20 @@ def measure(batch: int, repeats: int, requests: int, is_logged: bool) -> list[fl
             bench = Bench(batch, Path(folder) / "log" if is_logged else None)
             bench.run(2000)
             found.append(bench.run(requests))
+            bench.close()
+            gc.collect()
+    return found
+
+
+def cpu(batch: int, repeats: int, requests: int, is_logged: bool) -> list[float]:
+    """CPU of the whole process per event, the log's thread and this loop included: what other load does not change."""
+    found = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(batch, Path(folder) / "log" if is_logged else None)
+            bench.run(2000)
+            bench.run(requests)
+            found.append(bench.cpu_us)
             bench.close()
             gc.collect()
     return found
@@ -184,6 +201,7 @@ def main() -> int:
         "batch 1, logged": measure(1, given.repeats, 10_000, True),
         "batch 1, not logged": measure(1, given.repeats, 10_000, False),
         "batch 8, logged": measure(8, given.repeats, 10_000, True),
+        "batch 1, logged, CPU": cpu(1, given.repeats, 10_000, True),
     }
     grown = growth(given.requests)
     is_fast = statistics.median(rows["batch 1, logged"]) <= LIMIT_US
