@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grainwise.cli.options import check_app_file, check_positive, read_grain, read_inputs
@@ -31,7 +32,7 @@ from grainwise.runtimes.local.shares import Mechanism, capabilities
 from grainwise.runtimes.log_writer import read_log
 
 if TYPE_CHECKING:
-    from grainwise.cli.serving import ServeOptions
+    from grainwise.cli.serving import ServeOptions, Serving
 
 T = TypeVar("T")
 
@@ -247,43 +248,58 @@ async def _serve(options: "ServeOptions", as_json: bool) -> None:
     from grainwise.cli.serving import Serving
     from grainwise.gateway.server import on_signals
 
-    shown = console(is_error=True)
-    serving = await Serving.open(options)
+    opening = asyncio.ensure_future(Serving.open(options))
+
+    def stop() -> None:
+        if not opening.done():
+            opening.cancel()
+        elif opening.exception() is None:
+            opening.result().drain()
+
+    remove = on_signals(stop)
     try:
-        remove = on_signals(serving.drain)
+        serving = await opening
+    except asyncio.CancelledError:
+        return
+    shown = console(is_error=True)
+    try:
         await serving.ready()
         if serving.is_stopping:
             return
-        plan = serving.table.winner.plan
-        at = serving.addresses
         if as_json:
-            status = serving.status()
-            print_json(
-                ServeAnnouncement(
-                    serving.spec.name,
-                    at.url,
-                    at.admin,
-                    render_grain(plan.grain),
-                    plan.id,
-                    str(serving.log.folder),
-                    status.device_class,
-                    status.profile_device_class,
-                )
-            )
+            print_json(_announcement(serving))
         else:
-            shown.print(f"serving {serving.spec.name} at {at.url}/v1/apps/{serving.spec.name} (OIP v2 at {at.url}/v2)")
-            shown.print(f"granularity {render_grain(plan.grain)}: {serving.table.because}")
-            shown.print(f"admin API at {at.admin}; log in {serving.log.folder}")
-            if serving.measured.device_class != serving.device_class:
-                shown.print(
-                    f"profile of another machine accepted: measured on {serving.measured.device_class}, "
-                    f"this is {serving.device_class}",
-                    style="yellow",
-                )
+            _announce(serving, shown)
         await serving.stopped(lambda: shown.print("draining: no new requests; those in flight are answered"))
-        remove()
     finally:
         await serving.close()
+        remove()
+
+
+def _announcement(serving: "Serving") -> ServeAnnouncement:
+    plan, status, at = serving.table.winner.plan, serving.status(), serving.addresses
+    return ServeAnnouncement(
+        serving.spec.name,
+        at.url,
+        at.admin,
+        render_grain(plan.grain),
+        plan.id,
+        str(serving.log.folder),
+        status.device_class,
+        status.profile_device_class,
+    )
+
+
+def _announce(serving: "Serving", shown: Console) -> None:
+    at = serving.addresses
+    shown.print(f"serving {serving.spec.name} at {at.url}/v1/apps/{serving.spec.name} (OIP v2 at {at.url}/v2)")
+    shown.print(f"granularity {render_grain(serving.table.winner.plan.grain)}: {serving.table.because}")
+    shown.print(f"admin API at {at.admin}; log in {serving.log.folder}")
+    if serving.measured.device_class != serving.device_class:
+        shown.print(
+            f"profile of another machine accepted: measured on {serving.measured.device_class}, this is {serving.device_class}",
+            style="yellow",
+        )
 
 
 def replay_log(path: Path, as_json: bool) -> int:
