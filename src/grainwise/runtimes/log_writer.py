@@ -1,21 +1,24 @@
-"""Writes the log off the hot path: a bounded buffer, a thread that encodes and writes, segments, bounded retention."""
+"""Writes the log off the hot path: a bounded buffer, a thread that writes, segments, bounded retention.
+
+Entries are encoded where they arise: that takes as long as guessing how much memory they would hold until later, keeps nothing
+alive, and leaves the thread nothing to do for which it would hold the interpreter.
+"""
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
-from grainwise.control.actions import Action, Invoke, Release
+from grainwise.control.actions import Action
 from grainwise.control.controller import Controller
-from grainwise.control.events import Event, InvocationDone
+from grainwise.control.events import Event
 from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, decode, encode
 from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.time import Instant
-from grainwise.domain.values import Payload
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 RETAINED_BYTES = 1024 * 1024 * 1024
@@ -23,13 +26,16 @@ BUFFER_ENTRIES = 200_000
 BUFFER_BYTES = 32 * 1024 * 1024
 FLUSH_SECONDS = 0.2
 
-_ENTRY_BYTES = 400
-_ACTION_BYTES = 300
-_REF_BYTES = 200
-_HANDLE_BYTES = 40
-"""Sizes of Python objects, roughly: an entry with its event, an action, a payload or a reference, a handle."""
-
 logger = logging.getLogger("grainwise.log")
+
+
+class _Opening:
+    """What follows in the buffer goes to another segment."""
+
+    __slots__ = ("segment",)
+
+    def __init__(self, segment: int) -> None:
+        self.segment = segment
 
 
 class LogWriter:
@@ -47,7 +53,7 @@ class LogWriter:
         retained_bytes: the oldest segments beyond it are deleted; the latest stays.
         tail_entries: how many of the latest entries ``tail`` can give.
         buffer_entries: how many may wait to be written.
-        buffer_bytes: about how much memory those that wait may take; what an entry takes is estimated.
+        buffer_bytes: how many encoded bytes may wait.
         digests: of what the run is made of, for the headers.
 
     Raises:
@@ -76,7 +82,7 @@ class LogWriter:
         self._buffer_entries = buffer_entries
         self._buffer_bytes = buffer_bytes
         self._digests = dict(digests or {})
-        self._buffer: deque[tuple[Record | threading.Event, int]] = deque()
+        self._buffer: deque[bytes | _Opening | threading.Event] = deque()
         # Each is written by one thread only, so that no update is lost: what waits is their difference.
         self._bytes_put = 0
         self._bytes_taken = 0
@@ -90,7 +96,7 @@ class LogWriter:
         self._is_closed = False
         self._signal = threading.Event()
         self._file = self._open_first()
-        self._put(self._header(0, b""), 0)
+        self._put(encode(self._header(0, b"")))
         self._thread = threading.Thread(target=self._run, name="grainwise-log", daemon=True)
         self._thread.start()
 
@@ -113,14 +119,9 @@ class LogWriter:
             LOG_SCHEMA, version("grainwise"), self._segment, first_seq, self._seed, self._note, snapshot, self._digests
         )
 
-    def _put(self, record: Record | threading.Event, nbytes: int) -> None:
-        self._bytes_put += nbytes
-        self._buffer.append((record, nbytes))
-
-    def _take(self) -> Record | threading.Event:
-        record, nbytes = self._buffer.popleft()
-        self._bytes_taken += nbytes
-        return record
+    def _put(self, frame: bytes) -> None:
+        self._bytes_put += len(frame)
+        self._buffer.append(frame)
 
     def append(self, seq: int, now: Instant, event: Event, actions: list[Action], controller: Controller) -> None:
         """Hand one entry over."""
@@ -133,18 +134,18 @@ class LogWriter:
             return
         if self._gap_first >= 0:
             # This entry still belongs to the gap: what follows starts from a snapshot of after it.
-            self._put(Gap(self._gap_first, seq), 0)
+            self._put(encode(Gap(self._gap_first, seq)))
             self._gap_first = -1
             self._begin_segment(self._segment + 1, seq, controller)
             return
-        self._put(entry, _estimate(event, actions))
+        self._put(encode(entry))
         if self._wanted_segment > self._segment:
             self._begin_segment(self._wanted_segment, seq, controller)
 
     def _begin_segment(self, segment: int, after_seq: int, controller: Controller) -> None:
         self._segment = segment
-        snapshot = controller.snapshot()
-        self._put(self._header(after_seq + 1, snapshot), len(snapshot))
+        self._buffer.append(_Opening(segment))
+        self._put(encode(self._header(after_seq + 1, controller.snapshot())))
 
     def tail(self, count: int) -> list[Entry]:
         """The latest entries, oldest first."""
@@ -155,7 +156,7 @@ class LogWriter:
         if self._is_closed:
             return
         is_written = threading.Event()
-        self._put(is_written, 0)
+        self._buffer.append(is_written)
         self._signal.set()
         is_written.wait()
 
@@ -179,29 +180,31 @@ class LogWriter:
 
     def _discard(self) -> None:
         while self._buffer:
-            record = self._take()
-            if isinstance(record, threading.Event):
-                record.set()
+            item = self._buffer.popleft()
+            if isinstance(item, threading.Event):
+                item.set()
+            elif isinstance(item, bytes):
+                self._bytes_taken += len(item)
 
     def _drain(self) -> None:
         buffer = self._buffer
         while buffer:
-            record = self._take()
-            if isinstance(record, threading.Event):
-                self._file.flush()
-                record.set()
-                continue
-            frame = encode(record)
-            if isinstance(record, Header) and record.segment:
+            item = buffer.popleft()
+            if isinstance(item, bytes):
+                self._bytes_taken += len(item)
+                self._file.write(item)
+                self._written += len(item)
+                if self._written >= self._segment_bytes:
+                    self._wanted_segment = self._written_segment + 1
+            elif isinstance(item, _Opening):
                 self._file.close()
-                self._file = self._path(record.segment).open("wb")
-                self._written_segment = record.segment
+                self._file = self._path(item.segment).open("wb")
+                self._written_segment = item.segment
                 self._written = 0
                 self._retain()
-            self._file.write(frame)
-            self._written += len(frame)
-            if self._written >= self._segment_bytes:
-                self._wanted_segment = self._written_segment + 1
+            else:
+                self._file.flush()
+                item.set()
         self._file.flush()
 
     def _retain(self) -> None:
@@ -218,30 +221,10 @@ class LogWriter:
         if self._is_closed:
             return
         if self._gap_first >= 0:
-            self._put(Gap(self._gap_first, self._last_seq), 0)
+            self._put(encode(Gap(self._gap_first, self._last_seq)))
         self._is_closed = True
         self._signal.set()
         self._thread.join()
-
-
-def _estimate(event: Event, actions: Sequence[Action]) -> int:
-    """About how many bytes of memory an entry keeps from being freed. The items of one invocation are taken to be alike."""
-    nbytes = _ENTRY_BYTES + _ACTION_BYTES * len(actions)
-    if type(event) is InvocationDone and event.results:
-        nbytes += len(event.results) * _nbytes(event.results[0].outputs)
-    for action in actions:
-        if type(action) is Invoke and action.inputs:
-            nbytes += len(action.inputs) * _nbytes(action.inputs[0])
-        elif type(action) is Release:
-            nbytes += len(action.handles) * _HANDLE_BYTES
-    return nbytes
-
-
-def _nbytes(item: Sequence[Payload]) -> int:
-    refs = 1
-    for payload in item:
-        refs += 1 + len(payload.refs)
-    return refs * _REF_BYTES
 
 
 def read_log(path: Path) -> list[Record]:
