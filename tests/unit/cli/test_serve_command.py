@@ -1,8 +1,14 @@
 """``grainwise serve`` refuses what it cannot serve with before a request could come."""
 
+import msgspec
 import psutil
 import pytest
 from command_line import TEXT_APP, chain_app, grainwise, profile_of
+
+from grainwise.domain.app import Slo
+from grainwise.domain.config import AppConfig
+from grainwise.gateway.admin import AdminListen
+from grainwise.gateway.limits import Limits
 
 REFUSED = {
     "an address that others reach, without a token": (["--admin-host", "0.0.0.0"], 2, "--admin-token-file"),
@@ -79,3 +85,11 @@ def test_a_log_folder_that_holds_a_log_is_refused(tmp_path):
     said = serve(TEXT_APP, tmp_path)
     assert said.code == 4
     assert "already holds a log" in said.err
+
+
+@pytest.mark.parametrize("kind", [AppConfig, Limits, AdminListen, Slo])
+def test_a_key_of_the_configuration_that_is_unknown_is_refused(kind):
+    known = {"latency_ms": 1.0} if kind is Slo else {}
+    assert msgspec.convert(known, kind) == kind(**known)
+    with pytest.raises(msgspec.ValidationError, match="max_reqests"):
+        msgspec.convert(known | {"max_reqests": 3}, kind)
