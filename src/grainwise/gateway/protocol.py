@@ -134,6 +134,9 @@ class CallProtocol(HttpToolsProtocol):
             link.is_lost = True
             if link.on_lost is not None:
                 link.on_lost()
+        # A call and its scope refer back to the connection; a closed one is to be gone at once, not with a full collection.
+        self.cycle = cast(Any, None)
+        self.scope = cast(Any, None)
 
     def count_head(self, nbytes: int) -> bool:
         """Account for bytes that may belong to a head; false when the head is over a limit and was refused."""
