@@ -69,13 +69,15 @@ class Replanner:
         known, means = app.deployed.workload, app.means
         rate = max(rate, 0.1)
         if means.requests < MIN_REQUESTS_FOR_MEANS or not means.items:
-            return Workload(rate, known.items, known.item_size, known.output_bytes, known.input_bytes, known.arrival_scv)
+            return Workload(
+                rate, known.items, known.item_size, known.output_bytes, known.input_bytes, known.arrival_scv, known.variants
+            )
         items = tuple(count / means.requests for count in means.items)
         sizes = tuple(
             total / count if count else old
             for total, count, old in zip(means.size_sums, means.items, known.item_size, strict=True)
         )
-        return Workload(rate, items, sizes, known.output_bytes, known.input_bytes, known.arrival_scv)
+        return Workload(rate, items, sizes, known.output_bytes, known.input_bytes, known.arrival_scv, known.variants)
 
     def answered(self, app: AppState, table: PlanTable) -> None:
         """The planner has answered the problem that is open."""

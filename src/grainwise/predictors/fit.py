@@ -83,7 +83,28 @@ def workload_of(profile: Profile, rate_per_s: float) -> Workload:
         item_size=tuple(stage.item_size for stage in profile.stages),
         output_bytes=tuple(stage.output_bytes for stage in profile.stages),
         input_bytes=profile.entry_bytes,
+        variants=_variants(profile),
     )
+
+
+def _variants(profile: Profile) -> tuple[tuple[float, ...], ...]:
+    """The samples as kinds of requests: predicted work per stage relative to its mean over the samples.
+
+    Samples of which a stage knows nothing (profiles of an earlier time) give no variants: every request is the mean one.
+    """
+    counts = {len(stage.samples) for stage in profile.stages}
+    if len(counts) != 1 or counts == {0} or counts == {1}:
+        return ()
+    columns: list[list[float]] = []
+    for index, stage in enumerate(profile.stages):
+        points = _points(profile, index)
+        if not points:
+            return ()
+        fit = _fit(points)
+        work = [fit.predict(Point(items, size, size, REFERENCE_CORES)) if items else 0.0 for items, size in stage.samples]
+        mean = sum(work) / len(work)
+        columns.append([each / mean if mean > 0 else 1.0 for each in work])
+    return tuple(zip(*columns, strict=True))
 
 
 def configurations(profile: Profile) -> list[Configuration]:

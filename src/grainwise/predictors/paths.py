@@ -32,6 +32,7 @@ class Paths:
         self._scenario = scenario
         self._facts = facts
         self._count = len(scenario.app.graph.stages)
+        self._variant_column = 7 * self._count
         self.before = _predecessors(facts, scenario.app.graph.predecessors)
         self.order = _topological(self.before)
         found = branches(scenario.app.graph, scenario.workload)
@@ -74,11 +75,26 @@ class Paths:
             calls = stage_calls(executions * station.batch, max_batch)
             # Of invocations side by side the slowest counts; the noise of calls that follow one another averages out.
             factor = residuals(quantiles, index, station.side_by_side) / mean
-            ran = station.rounds * time * (1 + (factor - 1) / math.sqrt(max(1.0, station.rounds * calls)))
+            ran = (
+                self._varied(index, facts, station)
+                * station.rounds
+                * time
+                * (1 + (factor - 1) / math.sqrt(max(1.0, station.rounds * calls)))
+            )
             taken = self._taken[index]
             # Alone in its invocation a request pays for its own branch in full; in a batch it pays for what the others take.
             total = total + (ran if taken is None or calls >= 1 or station.batch > 1 else ran * taken / calls)
         return total
+
+    def _varied(self, index: int, facts: GroupFacts, station: Station) -> Samples | float:
+        """The work of a stage for each request relative to the mean; in a batch of several requests it evens out."""
+        variants = self._scenario.workload.variants
+        if not variants:
+            return 1.0
+        kinds = (levels(self._variant_column) * len(variants)).astype(np.int64)
+        factors = np.array([variant[index] for variant in variants])[kinds]
+        together = max(1.0, station.batch / max(facts.items, 1.0))
+        return 1.0 + (factors - 1.0) / together
 
     def _takes(self, branch: Branch) -> Samples:
         draws = levels(5 * self._count + branch.draw)

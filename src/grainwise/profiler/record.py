@@ -33,7 +33,10 @@ class Item(Struct, frozen=True):
 
 
 class StageRecord(Struct, frozen=True):
-    """What the first pass says of a stage; ``items`` are ordered by size. ``failures`` are points at which it failed."""
+    """What the first pass says of a stage; ``items`` are ordered by size. ``failures`` are points at which it failed.
+
+    ``by_sample`` has (sample, executions, sum of sizes) for each sample that reached the stage.
+    """
 
     load_us: float
     first_call_us: float
@@ -42,6 +45,7 @@ class StageRecord(Struct, frozen=True):
     output_bytes: float
     items: tuple[Item, ...]
     failures: tuple[Point, ...]
+    by_sample: tuple[tuple[int, int, float], ...] = ()
 
     @property
     def item_size(self) -> float:
@@ -62,6 +66,7 @@ class Record(Struct, frozen=True):
     process_mib: float
     entry_bytes: tuple[float, ...]
     stages: tuple[StageRecord, ...]
+    dropped: frozenset[int] = frozenset()
 
 
 async def record_samples(bench: Bench, samples: list[tuple[Payload, ...]], entering: Callable[[str], None]) -> Record:
@@ -91,6 +96,7 @@ async def record_samples(bench: Bench, samples: list[tuple[Payload, ...]], enter
             sum(_nbytes(sample[position]) for sample in samples) / len(samples) for position in range(len(graph.input_names))
         ),
         stages=tuple(stages),
+        dropped=frozenset(range(len(samples))) - frozenset(values.alive),
     )
 
 
@@ -123,6 +129,7 @@ class _Pass:
         self._instance = instance
         self._items: list[Item] = []
         self._failures: list[Point] = []
+        self._by_sample: dict[int, tuple[int, float]] = {}
         self._output_bytes = 0
         self._first_us = 0
 
@@ -158,6 +165,7 @@ class _Pass:
             output_bytes=self._output_bytes / len(self._items),
             items=items,
             failures=tuple(self._failures),
+            by_sample=tuple((sample, *found) for sample, found in sorted(self._by_sample.items())),
         )
 
     async def _first(self, place: Place) -> None:
@@ -201,6 +209,8 @@ class _Pass:
             return
         span = done.spans[0]
         self._items.append(Item(place.inputs, span.size_sum, span.duration_us))
+        count, size_sum = self._by_sample.get(place.sample, (0, 0.0))
+        self._by_sample[place.sample] = (count + 1, size_sum + span.size_sum)
         output = result.outputs[0] if result.outputs else Payload()
         self._output_bytes += _nbytes(output)
         self._values.put(self._stage, place.sample, place.path, output)

@@ -216,8 +216,15 @@ class _Run:
             item_size=stage.item_size,
             output_bytes=stage.output_bytes,
             points=tuple(self._points[index]),
+            samples=self._samples(index),
             held_out_error_fraction=sum(errors) / len(errors) if errors else 0.0,
         )
+
+    def _samples(self, index: int) -> tuple[tuple[int, float], ...]:
+        """Executions and sizes of a stage in each sample that ran to the end of all stages; none in one that passes it by."""
+        ended = sorted({sample for stage in self._record.stages for sample, _, _ in stage.by_sample} - self._record.dropped)
+        found = {sample: (count, size) for sample, count, size in self._record.stages[index].by_sample}
+        return tuple(found.get(sample, (0, 0.0)) for sample in ended)
 
     def _tell(self, stage: str, detail: str) -> None:
         count = sum(len(points) for points in self._points)

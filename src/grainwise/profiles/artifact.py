@@ -74,7 +74,8 @@ class StageProfile(Struct, frozen=True, forbid_unknown_fields=True):
     ``declared`` names the ``StageSpec``: points of stages with the same declaration are pooled by the fit. Of a mean request:
     ``items_per_request`` executions (fan-outs and branches counted), ``item_size`` as the stage's size function measures its
     input, ``output_bytes`` the mean length of one item's output. ``held_out_error_fraction`` is the mean relative error on
-    configurations that were left out of the fit.
+    configurations that were left out of the fit. ``samples`` has, for each sample request that ran to its end, the executions
+    of the stage and the sum of their sizes.
     """
 
     name: str
@@ -87,6 +88,7 @@ class StageProfile(Struct, frozen=True, forbid_unknown_fields=True):
     output_bytes: float
     points: tuple[Point, ...]
     held_out_error_fraction: float = 0.0
+    samples: tuple[tuple[int, float], ...] = ()
 
 
 class ColdParts(Struct, frozen=True, forbid_unknown_fields=True):

@@ -232,3 +232,12 @@ def test_a_rate_of_nothing_is_answered() -> None:
     predicted = evaluate(chain_problem(rate_per_s=0.0, hop=HOP), plan_of((0,), (1, 2)))
     assert predicted.attainment == 1.0
     assert predicted.billed_usd_per_hour == 0.0
+
+
+def test_requests_that_differ_make_the_slow_ones_slow_and_keep_the_mean() -> None:
+    problem = chain_problem(2, milliseconds=50.0)
+    mean = evaluate(problem, plan_of((0, 1)))
+    mixed = msgspec.structs.replace(problem.workload, variants=((0.5, 0.5), (1.5, 1.5)))
+    varied = evaluate(msgspec.structs.replace(problem, workload=mixed), plan_of((0, 1)))
+    assert varied.p95_ms > mean.p95_ms * 1.3
+    assert varied.billed_usd_per_hour == pytest.approx(mean.billed_usd_per_hour)
