@@ -97,7 +97,10 @@ def measure(requests: int, warm_up: int, side: int = SIDE) -> Result:
         rows,
         f"{CHUNKS} samples; images of {side}x{side}x3, every eighth sample of {FULL_SIDE}x{FULL_SIDE}x3; {CLIENTS} clients",
     )
-    checks = tuple(Check(f"slope of {what}", str(slope), "zero within noise", slope.is_zero) for what, slope in slopes.items())
+    checks = tuple(
+        Check(f"slope: {what}", str(slope), f"interval contains 0, or less than {NOISE_MIB:g} MiB", slope.is_zero)
+        for what, slope in slopes.items()
+    )
     data: dict[str, object] = {"requests": served, "mib": figures}
     return Result("soak", now_text(), this_machine(), requests < 100_000, round(foreign.median, 3), (table,), checks, data)
 
