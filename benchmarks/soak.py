@@ -1,6 +1,6 @@
 """Many requests, and the slope of the server's memory over them.
 
-    python -m benchmarks.soak [--requests 100000] [--warm-up 20000] [--side 64] [--json]
+    python -m benchmarks.soak [--requests 100000] [--warm-up 50000] [--side 64] [--json]
 
 The image application runs split, so that every request takes two hops; every eighth part of the run is sent with the full
 0.6 MB. Exits 1 when memory grows.
@@ -116,7 +116,7 @@ def main() -> int:
     """Entry point of ``make soak``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--warm-up", type=int, default=20_000)
+    parser.add_argument("--warm-up", type=int, default=50_000)
     parser.add_argument("--side", type=int, default=SIDE, help="images of SIDE x SIDE x 3 bytes")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
