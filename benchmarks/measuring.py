@@ -86,7 +86,8 @@ def this_machine() -> Machine:
 class ForeignLoad:
     """Cores that processes outside this process's tree use, round by round, steal by the host included.
 
-    A child that ends inside a round is seen through the parent's account of its reaped children.
+    The kernel counts by ticks of some milliseconds, so a round of a third of a second is exact to about 0.1 cores and an idle
+    machine may read a little below zero. A child that ends inside a round is seen through the parent's account of its reaped children.
     """
 
     def __init__(self) -> None:
@@ -103,7 +104,7 @@ class ForeignLoad:
         """The cores of this round."""
         elapsed = time.monotonic() - self._at
         foreign = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
-        cores = max(0.0, foreign / elapsed) if elapsed > 0 else 0.0
+        cores = foreign / elapsed if elapsed > 0 else 0.0
         self.rounds.append(cores)
         return cores
 
@@ -128,7 +129,7 @@ class ForeignLoad:
 
 def _busy_seconds() -> float:
     times = psutil.cpu_times()
-    return float(times.user + times.system + times.irq + times.softirq + times.steal)
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
 
 
 def _own_seconds() -> float:

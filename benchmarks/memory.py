@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from benchmarks.http_peers import profile_of
-from benchmarks.measuring import Check, Result, Table, now_text, this_machine
+from benchmarks.measuring import Check, ForeignLoad, Result, Table, now_text, this_machine
 from benchmarks.peers.contenders import APP, Running, contenders
 from benchmarks.process_memory import Memory, by_role, memory_of
 
@@ -22,7 +22,9 @@ def measure(is_quick: bool) -> Result:
         server = Running(split, folder / "server")
         try:
             server.drive(clients=4, seconds=0.5 if is_quick else 2.0)
+            foreign = ForeignLoad()
             time.sleep(1.0 if is_quick else 5.0)
+            foreign.end()
             found = {role: [memory_of(pid) for pid in pids] for role, pids in by_role(server.pid).items()}
         finally:
             server.close()
@@ -47,4 +49,4 @@ def measure(is_quick: bool) -> Result:
     data = {
         role: [{"own": each.own, "pss": each.pss, "rss": each.rss} for each in all_found] for role, all_found in found.items()
     }
-    return Result("memory", now_text(), this_machine(), is_quick, 0.0, (table,), (check,), dict(data))
+    return Result("memory", now_text(), this_machine(), is_quick, round(foreign.median, 3), (table,), (check,), dict(data))
