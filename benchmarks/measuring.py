@@ -87,7 +87,8 @@ class ForeignLoad:
     """Cores that processes outside this process's tree use, round by round, steal by the host included.
 
     The kernel counts by ticks of some milliseconds, so a round of a third of a second is exact to about 0.1 cores and an idle
-    machine may read a little below zero. A child that ends inside a round is seen through the parent's account of its reaped children.
+    machine may read a little below zero. A child that ends inside a round is seen through the parent's account of its reaped
+    children.
     """
 
     def __init__(self) -> None:
