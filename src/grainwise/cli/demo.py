@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -148,7 +149,12 @@ async def _drive(app: Path, light: PlanOutput, heavy: PlanOutput, phase_s: float
         try:
             at = await _announced(process)
             calls = [
-                Call(f"{at.url}/v1/apps/{at.app}", picture.content, picture.media_type, _judge(picture.expected))
+                Call(
+                    f"{at.url}/v1/apps/{at.app}",
+                    picture.content,
+                    picture.media_type,
+                    partial(outputs_equal, wanted=list(picture.expected)),
+                )
                 for picture in pictures
             ]
             shown.print(f"serving {at.app} at {at.url}, first granularity: {at.grain}")
@@ -189,20 +195,6 @@ def _module(path: Path) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-class _Judge:
-    """Whether an answer is the expected text."""
-
-    def __init__(self, expected: Sequence[str]) -> None:
-        self._expected = list(expected)
-
-    def __call__(self, body: bytes) -> bool:
-        return outputs_equal(body, self._expected)
-
-
-def _judge(expected: Sequence[str]) -> _Judge:
-    return _Judge(expected)
 
 
 async def _announced(process: asyncio.subprocess.Process) -> ServeAnnouncement:
