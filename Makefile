@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := ocr,client,dev,docs
+EXTRAS := ocr,report,client,dev,docs
 
 # One thread per library in every process that a lane starts, and no telemetry from the model runtime.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -81,7 +81,7 @@ lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	@{ echo "# Made by 'make lock' with $$($(PYTHON) --version): every version that the lanes install."; \
-	   echo "# Use: pip install -c constraints.txt -e .[ocr,dev,client]"; \
+	   echo "# Use: pip install -c constraints.txt -e .[ocr,report,client,dev,docs]"; \
 	   .venv-lock/bin/python -m pip freeze --exclude-editable; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && rm -rf .venv-lock
 	@echo "== lock: $$(grep -c == constraints.txt) packages in constraints.txt"
