@@ -10,9 +10,11 @@ from grainwise.control.actions import (
     KillInstance,
     LoadStages,
     Reject,
+    Release,
     Respond,
     StartInstance,
     StopInstance,
+    WakeAt,
 )
 from grainwise.control.events import Event
 
@@ -74,3 +76,22 @@ class Planner(Protocol):
     def compute(self, action: ComputePlan) -> None:
         """Begin; ``PlanReady`` or ``PlanFailed`` follows."""
         ...
+
+
+def routes(
+    *, runtime: Runtime, store: Store, door: Door, planner: Planner, wake_at: Callable[[WakeAt], None]
+) -> dict[type, Callable[..., None]]:
+    """Who performs which action: the same for the live loop and for the one in virtual time."""
+    return {
+        StartInstance: runtime.start,
+        StopInstance: runtime.stop,
+        KillInstance: runtime.kill,
+        LoadStages: runtime.load,
+        Invoke: runtime.invoke,
+        CancelInvocation: runtime.cancel,
+        Release: lambda action: store.release(action.handles),
+        Respond: door.respond,
+        Reject: door.reject,
+        ComputePlan: planner.compute,
+        WakeAt: wake_at,
+    }

@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ArtifactError
@@ -16,8 +15,6 @@ from grainwise.profiles.artifact import Point, Profile, StageProfile, digest
 REFERENCE_CORES = 1.0
 UNKNOWN_ERROR_FRACTION = 0.5
 """What is claimed for a stage with a single configuration: nothing was held out, so the error is taken to be wide."""
-
-Floats = NDArray[np.float64]
 
 
 class Configuration(Struct, frozen=True):
@@ -105,6 +102,23 @@ def _variants(profile: Profile) -> tuple[tuple[float, ...], ...]:
         mean = sum(work) / len(work)
         columns.append([each / mean if mean > 0 else 1.0 for each in work])
     return tuple(zip(*columns, strict=True))
+
+
+def residuals(profile: Profile) -> tuple[tuple[float, ...], ...]:
+    """For each stage the measured over the predicted run time of every warm repeat of every configuration, in order.
+
+    These are what a simulated call is drawn from: the fit's misses and the noise of the machine together.
+
+    Raises:
+        ArtifactError: a stage has no point with outcome ``ok``.
+    """
+    found: list[tuple[float, ...]] = []
+    for index, stage in enumerate(profile.stages):
+        points = _points(profile, index)
+        if not points:
+            raise ArtifactError(_unusable(stage))
+        found.append(tuple(sorted(_ratios(points, _as_means(_fit(points), points)))))
+    return tuple(found)
 
 
 def configurations(profile: Profile) -> list[Configuration]:
@@ -233,5 +247,8 @@ def _held_out(points: Sequence[Point]) -> list[float]:
 
 def _residuals(points: Sequence[Point], fit: _Fit) -> tuple[float, ...]:
     """Quantiles of measured over predicted, every repeat counted."""
-    ratios: Floats = np.array([value / max(fit.predict(point), 1e-9) for point in points for value in point.latencies_us])
-    return tuple(float(value) for value in np.quantile(ratios, RESIDUAL_LEVELS))
+    return tuple(float(value) for value in np.quantile(np.array(_ratios(points, fit)), RESIDUAL_LEVELS))
+
+
+def _ratios(points: Sequence[Point], fit: _Fit) -> list[float]:
+    return [value / max(fit.predict(point), 1e-9) for point in points for value in point.latencies_us]

@@ -12,21 +12,17 @@ from collections.abc import Callable
 
 from grainwise.control.actions import (
     Action,
-    CancelInvocation,
     ComputePlan,
     Invoke,
     KillInstance,
     LoadStages,
-    Reject,
-    Release,
-    Respond,
     StartInstance,
     StopInstance,
     WakeAt,
 )
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event, InstanceFailed, InvocationFailed, PlanFailed, StagesLoaded, Wake
-from grainwise.control.performers import Door, Planner, Runtime, Store
+from grainwise.control.performers import Door, Planner, Runtime, Store, routes
 from grainwise.domain.time import MILLISECOND, SECOND, Instant
 from grainwise.runtimes.log_writer import LogWriter
 
@@ -72,19 +68,7 @@ class Driver:
     def attach(self, *, runtime: Runtime, store: Store, door: Door, planner: Planner, log: LogWriter | None = None) -> None:
         """Name who performs which action, and the log where it was not known before."""
         self._log = log or self._log
-        self._performers = {
-            StartInstance: runtime.start,
-            StopInstance: runtime.stop,
-            KillInstance: runtime.kill,
-            LoadStages: runtime.load,
-            Invoke: runtime.invoke,
-            CancelInvocation: runtime.cancel,
-            Release: lambda action: store.release(action.handles),
-            Respond: door.respond,
-            Reject: door.reject,
-            ComputePlan: planner.compute,
-            WakeAt: self._wake_at,
-        }
+        self._performers = routes(runtime=runtime, store=store, door=door, planner=planner, wake_at=self._wake_at)
 
     def observe(self, observer: Observer) -> None:
         """Call ``observer`` after each event."""
