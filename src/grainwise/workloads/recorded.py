@@ -37,4 +37,4 @@ class Recorded(Struct, frozen=True):
 
 
 TraceSource = Callable[[str], Recorded]
-"""Finds a trace by its name or path; raises ``ConfigurationError`` where there is none, ``ArtifactError`` where it is broken."""
+"""Finds a trace by name or path; raises ``ConfigurationError`` where there is none, ``ArtifactError`` where it is broken."""
