@@ -9,10 +9,10 @@ class RequestRow(Struct, frozen=True, gc=False):
     """A request that has ended.
 
     ``arrived_us`` counts from the start of the measured time. ``latency_us`` runs from the arrival to the answer or the
-    rejection as the controller sees them, without what the client's side adds. ``outcome`` is ``ok``, the code of the rejection,
-    or ``cancelled``; ``met`` whether it was answered within the SLO. For an answered request ``queue_us + cold_us
-    + service_us + hop_us`` (along its critical path) is ``latency_us``; of another one the parts cover what had been done. ``plan`` is
-    the granularity that it followed.
+    rejection as the controller sees them, without what the client's side adds. ``outcome`` is ``ok``, the code of the
+    rejection, or ``cancelled``; ``met`` whether it was answered within the SLO. ``plan`` is the granularity that it followed.
+    For an answered request the parts along its critical path, ``queue_us + cold_us + service_us + hop_us``, add up to
+    ``latency_us``; of another one they cover what had been done by then.
     """
 
     request: int
