@@ -42,6 +42,7 @@ from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Instant, from_ms
 from grainwise.domain.values import Payload
 from grainwise.policies import admission
+from grainwise.policies.sets import policy_set
 
 PAST_DEADLINE = Because("its deadline passed")
 MAX_ATTEMPTS = 2
@@ -153,7 +154,7 @@ class Controller:
         wait = self._dispatcher.wait_us(app)
         work = self._core.work_us(app) if spec.reject_late else 0.0
         view = admission.AdmissionView(app.in_flight, config.max_requests, spec.reject_late, due, wait, work)
-        return admission.decide(view, self._core.now)
+        return self._core.policies[spec.name].admit(view, self._core.now)
 
     def _refuse(self, event: RequestArrived, code: RejectCode, because: Because, retry_after_us: int) -> None:
         self._core.release([ref.handle for payload in event.inputs for ref in payload.refs])
@@ -395,16 +396,19 @@ class Controller:
     def _app_deployed(self, event: AppDeployed) -> None:
         event = _as_logged(event)
         name, plan_id = event.app.name, event.plan.id
+        policies = policy_set(event.config.policies)
         known = self._core.state.apps.get(name)
         if known is None:
             app = AppState(event, event.plan, plan_id, {plan_id: event.plan})
             self._core.state.apps[name] = app
+            self._core.policies[name] = policies
             self._fleet.add_app(name)
             self._scaler.deploy(app)
         elif known.deployed.app.digest != event.app.digest:
             known.last_refusal = f"another declaration of app {name!r} is being served; restart the server to change it"
         else:
             known.deployed = event
+            self._core.policies[name] = policies
             self._core.forget_costs(known)
             self._regranulation.begin(known, event.plan, Because("deployed again", (("app", name),)))
             self._go_on(known)

@@ -12,6 +12,7 @@ from grainwise.control.requests import Flow, Request
 from grainwise.control.routing import Group, Routing
 from grainwise.control.state import AppState, ControllerState
 from grainwise.domain.time import Instant, from_ms
+from grainwise.policies.sets import PolicySet, policy_set
 
 DEADLINE, WATCH, DISPATCH, REVIEW = 0, 1, 2, 3
 """Kinds of timers: a request's deadline, the limit of what an instance does, a queue's batch wait, an app's review."""
@@ -52,12 +53,15 @@ class Compiled:
 
 
 class Core:
-    """State, instant and actions of the event that is being handled."""
+    """State, instant and actions of the event that is being handled, and by name the policies of each app."""
 
     def __init__(self, state: ControllerState) -> None:
         self.state = state
         self.now: Instant = 0
         self.out: list[Action] = []
+        self.policies: dict[str, PolicySet] = {
+            name: policy_set(app.deployed.config.policies) for name, app in state.apps.items()
+        }
         self._compiled: dict[str, Compiled] = {}
         self._releases: list[int] = []
 

@@ -12,7 +12,7 @@ from grainwise.control.state import AppState, Instance, Invocation
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
 from grainwise.domain.values import Payload
-from grainwise.policies import batching, ordering, routing
+from grainwise.policies.batching import BatchView, WaitUntil
 
 HUNG_FACTOR = 3.0
 HUNG_FLOOR: Micros = 2 * SECOND
@@ -53,7 +53,7 @@ class Dispatcher:
         if queue is None:
             queue = app.queues[mask] = FunctionQueue(mask)
         queue.push(
-            ordering.decide(request.due, sequence),
+            core.policies[request.app].rank(request.due, sequence),
             Waiting(
                 sequence, request.due, request.number, request.plan, group.index, entry.outer, entry.lo, entry.hi, attempt,
                 is_alone, now, size,
@@ -104,9 +104,10 @@ class Dispatcher:
             return False
         compiled = core.compiled(app, head.plan)
         group = compiled.routing.groups[head.group]
+        policies = core.policies[app.deployed.app.name]
         while True:
             able_nodes = [each for each in idle.values() if each.node not in held] if held else idle.values()
-            instance = routing.decide(queue.mask, able_nodes)
+            instance = policies.route(queue.mask, able_nodes)
             if instance is None:
                 return False
             node = core.state.nodes[instance.node]
@@ -120,10 +121,10 @@ class Dispatcher:
             able = 1
             if len(idle) > 1 and queue.items > 1:
                 able = self._able(app, queue.mask, node.free_cores, cores)
-            decision = batching.without_waiting(queue.items, group.function.max_batch, able)
+            decision = policies.batch_now(queue.items, group.function.max_batch, able)
             if decision is None:
-                verdict = self._wait_or_not(app, queue, head, compiled)
-                if isinstance(verdict, batching.WaitUntil):
+                verdict = policies.batch_or_wait(self._batch_view(app, queue, head, compiled), core.now)
+                if isinstance(verdict, WaitUntil):
                     if queue.wait_until != verdict.at:
                         queue.wait_until = verdict.at
                         core.set_timer(verdict.at, DISPATCH, queue.mask, app.deployed.app.name)
@@ -140,11 +141,9 @@ class Dispatcher:
             able = min(able, int(free_cores / cores + 1e-9))
         return max(1, able)
 
-    def _wait_or_not(
-        self, app: AppState, queue: FunctionQueue, head: Waiting, compiled: Compiled
-    ) -> batching.Dispatch | batching.WaitUntil:
+    def _batch_view(self, app: AppState, queue: FunctionQueue, head: Waiting, compiled: Compiled) -> BatchView:
         cost = compiled.costs[head.group]
-        view = batching.BatchView(
+        return BatchView(
             items=queue.items,
             max_batch=compiled.routing.groups[head.group].function.max_batch,
             oldest=head.queued_at,
@@ -155,7 +154,6 @@ class Dispatcher:
             items_per_s=queue.rate.per_second(self._core.now, RATE_WINDOW_S),
             wait_bound_fraction=app.deployed.config.wait_bound_fraction,
         )
-        return batching.decide(view, self._core.now)
 
     def _invoke(
         self,

@@ -93,7 +93,8 @@ class Fleet:
             if node.is_present
         ]
         need = share if capabilities.is_share_hard else self._least_load_share(app, share)
-        return placement.decide(views, self.memory_mib(app, mask), need, capabilities.is_share_hard)
+        decide = self._core.policies[app.deployed.app.name].place
+        return decide(views, self.memory_mib(app, mask), need, capabilities.is_share_hard)
 
     def start(self, app: AppState, mask: int, share: float, because: Because) -> int | placement.NoRoom:
         """Start an instance, or say what is missing. Returns its number, 0 when it waits for free cores."""

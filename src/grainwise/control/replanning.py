@@ -8,7 +8,7 @@ from grainwise.control.transition import Regranulation
 from grainwise.domain.because import Because
 from grainwise.domain.plan import Grain
 from grainwise.planning.problem import PlanTable, Problem, Workload
-from grainwise.policies import regranulate
+from grainwise.policies.regranulate import Ask, AskView, Switch, VerdictView
 
 MIN_REQUESTS_FOR_MEANS = 20
 POLICY = "the regranulation policy"
@@ -27,7 +27,7 @@ class Replanner:
         core = self._core
         if not app.deployed.config.replan_us or not self._scaler.is_lively(app):
             return
-        view = regranulate.AskView(
+        view = AskView(
             app.last_asked,
             app.last_rate_per_s,
             app.rate.per_second(core.now, RATE_WINDOW_S),
@@ -35,8 +35,8 @@ class Replanner:
             app.transition is None and not app.problem,
             bool(app.vote),
         )
-        decision = regranulate.ask(view, core.now)
-        if isinstance(decision, regranulate.Ask):
+        decision = core.policies[app.deployed.app.name].ask(view, core.now)
+        if isinstance(decision, Ask):
             self.compute(app, None, POLICY, decision.because)
 
     def compute(self, app: AppState, grain: Grain | None, by: str, because: Because) -> None:
@@ -93,14 +93,14 @@ class Replanner:
             self._regranulation.begin(app, table.winner.plan, because)
             return
         config = app.deployed.config
-        view = regranulate.VerdictView(table, app.plan, app.deployed.app.slo.target, config.replan_gain_fraction, app.vote)
-        decision = regranulate.verdict(view, self._core.now)
+        view = VerdictView(table, app.plan, app.deployed.app.slo.target, config.replan_gain_fraction, app.vote)
+        decision = self._core.policies[app.deployed.app.name].verdict(view, self._core.now)
         app.last_verdict = decision.because.render()
-        if isinstance(decision, regranulate.Switch):
+        if isinstance(decision, Switch):
             app.vote = ""
             self._regranulation.begin(app, decision.plan, decision.because)
         else:
-            app.vote = regranulate.vote_of(table) if regranulate.is_candidate(view) else ""
+            app.vote = decision.vote
 
     def failed(self, app: AppState, reason: str) -> None:
         """The planner could not answer."""

@@ -4,11 +4,14 @@ from grainwise.control.core import REVIEW, Core
 from grainwise.control.dispatch import Dispatcher
 from grainwise.control.fleet import Fleet
 from grainwise.control.routing import Group
-from grainwise.control.state import AppState, Backoff, Instance
+from grainwise.control.state import AppState, Backoff, FunctionLoad, Instance
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Instant, Micros, from_ms
-from grainwise.policies import autoscale, keep_alive
+from grainwise.policies.autoscale import Concurrency, ScaleView
+from grainwise.policies.autoscale_concurrency import PANIC_WINDOW_S, STABLE_WINDOW_S
+from grainwise.policies.keep_alive import End, IdleView
 from grainwise.policies.placement import NoRoom
+from grainwise.policies.sets import PolicySet
 
 RATE_WINDOW_S = 5
 LIVELY_US = 30 * SECOND
@@ -31,19 +34,46 @@ class Scaler:
 
     # What is needed
 
-    def _view(self, app: AppState, plan_id: str, group: Group) -> autoscale.ScaleView:
+    def _policies(self, app: AppState) -> PolicySet:
+        return self._core.policies[app.deployed.app.name]
+
+    def _view(self, app: AppState, plan_id: str, group: Group) -> ScaleView:
         core = self._core
         cost = core.cost(app, plan_id, group)
         function = group.function
         per_item_us = cost.per_item_us + cost.fixed_us / function.max_batch
-        return autoscale.ScaleView(
+        return ScaleView(
             offered=self._items_per_s(app, group) * per_item_us / SECOND,
             backlog_us=self._dispatcher.backlog_us(app, group.mask),
             patience_us=from_ms(app.deployed.app.slo.latency_ms) / 2,
             instances=self._fleet.serving(app, group.mask),
             min_instances=max(1, function.min_instances) if self._is_kept_up(app) else 0,
             max_instances=max(function.max_instances, function.instances, 1),
+            concurrency=self._concurrency(app, group),
         )
+
+    def _concurrency(self, app: AppState, group: Group) -> Concurrency | None:
+        """What was sampled of a function; nothing where its policies do not ask for it."""
+        load = app.loads.get(group.mask) if self._policies(app).measures_concurrency else None
+        if load is None:
+            return None
+        now = self._core.now
+        second = now // SECOND
+        stable, sudden = load.mean(second, STABLE_WINDOW_S), load.mean(second, PANIC_WINDOW_S)
+        return Concurrency(now, stable, sudden, group.function.max_batch, load.panic)
+
+    def _measure(self, app: AppState) -> None:
+        """Sample how many items each function of the plan has, waiting or running."""
+        second = self._core.now // SECOND
+        masks = [group.mask for group in self._core.routing(app, app.plan_id).groups]
+        counts = {mask: app.queues[mask].items if mask in app.queues else 0 for mask in masks}
+        name = app.deployed.app.name
+        for invocation in self._core.state.invocations.values():
+            if invocation.app == name and invocation.extent in counts:
+                counts[invocation.extent] += len(invocation.inputs)
+        app.loads = {mask: app.loads.get(mask) or FunctionLoad() for mask in masks}
+        for mask, load in app.loads.items():
+            load.sample(second, counts[mask], STABLE_WINDOW_S)
 
     def _items_per_s(self, app: AppState, group: Group) -> float:
         """Items per second of a function: as measured, or what the requests bring where it has served nothing yet."""
@@ -60,8 +90,8 @@ class Scaler:
     def needed(self, app: AppState, plan_id: str, group: Group) -> int:
         """Instances that the present rate needs for a function of any plan, at least one."""
         view = self._view(app, plan_id, group)
-        steady = autoscale.ScaleView(view.offered, 0.0, 0.0, view.instances, 1, view.max_instances)
-        return autoscale.decide(steady).instances
+        steady = ScaleView(view.offered, 0.0, 0.0, view.instances, 1, view.max_instances, view.concurrency)
+        return self._policies(app).scale(steady).instances
 
     def is_lively(self, app: AppState) -> bool:
         """Whether requests are in flight or came a short while ago."""
@@ -179,11 +209,16 @@ class Scaler:
         """Scale every function and end what is spare."""
         core = self._core
         app.review_at = 0
+        if self._policies(app).measures_concurrency:
+            self._measure(app)
+        elif app.loads:
+            app.loads = {}
         if app.transition is None:
             self._scale_up(app)
         self.rescue(app)
         until = self._scale_down(app)
-        if self.is_lively(app) or app.transition is not None:
+        is_measured = any(any(load.items) for load in app.loads.values())
+        if self.is_lively(app) or app.transition is not None or is_measured:
             self.review_at(app, core.now + SECOND)
         elif until:
             self.review_at(app, until)
@@ -191,7 +226,9 @@ class Scaler:
     def _scale_up(self, app: AppState) -> None:
         budget = max(1, int(sum(node.usable_cores for node in self._core.state.nodes.values())))
         for group in self._core.routing(app, app.plan_id).groups:
-            decision = autoscale.decide(self._view(app, app.plan_id, group))
+            decision = self._policies(app).scale(self._view(app, app.plan_id, group))
+            if decision.panic is not None:
+                app.loads[group.mask].panic = decision.panic
             have = self._fleet.serving(app, group.mask) + self._fleet.coming(app, group.mask)
             while have < decision.instances and budget > 0:
                 if not self.start(app, group, decision.because):
@@ -204,8 +241,10 @@ class Scaler:
         core = self._core
         if app.transition is not None:
             return 0
+        policies = self._policies(app)
+        scale = policies.scale
         left = [
-            [group.mask, self._fleet.serving(app, group.mask) - autoscale.decide(self._view(app, plan_id, group)).instances]
+            [group.mask, self._fleet.serving(app, group.mask) - scale(self._view(app, plan_id, group)).instances]
             for plan_id in app.plans
             for group in core.routing(app, plan_id).groups
         ]
@@ -220,9 +259,9 @@ class Scaler:
             if is_spare:
                 for entry in serves:
                     entry[1] -= 1
-            view = keep_alive.IdleView(instance.idle_since, app.deployed.config.keep_alive_us, is_spare, not serves)
-            decision = keep_alive.decide(view, core.now)
-            if isinstance(decision, keep_alive.End):
+            view = IdleView(instance.idle_since, app.deployed.config.keep_alive_us, is_spare, not serves)
+            decision = policies.keep(view, core.now)
+            if isinstance(decision, End):
                 self._fleet.stop(instance, decision.because)
                 app.is_covered = False
             elif decision.until and (not earliest or decision.until < earliest):

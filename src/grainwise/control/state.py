@@ -16,6 +16,7 @@ from grainwise.domain.plan import Grain, Plan
 from grainwise.domain.time import Instant, Micros
 from grainwise.domain.values import Payload
 from grainwise.planning.problem import PlanTable
+from grainwise.policies.autoscale import Panic
 
 InstancePhase = Literal["starting", "ready", "loading", "ending"]
 
@@ -117,6 +118,31 @@ class LiveMeans(Struct):
     size_sums: list[float] = []
 
 
+class FunctionLoad(Struct):
+    """Items that waited or ran, sampled at most once per second, and what the autoscaling policy remembers."""
+
+    seconds: list[int] = []
+    items: list[int] = []
+    panic: Panic = Panic()
+
+    def sample(self, second: int, items: int, kept_s: int) -> None:
+        """Add the sample of a second, and drop what is older than ``kept_s``."""
+        if self.seconds and self.seconds[-1] == second:
+            return
+        self.seconds.append(second)
+        self.items.append(items)
+        while self.seconds[0] <= second - kept_s:
+            del self.seconds[0], self.items[0]
+
+    def mean(self, second: int, window_s: int) -> float:
+        """Mean of the last ``window_s`` seconds, or of those since the first sample; a second without one counts as empty."""
+        if not self.seconds:
+            return 0.0
+        oldest = second - window_s
+        total = sum(count for at, count in zip(self.seconds, self.items, strict=True) if at > oldest)
+        return total / max(1, min(window_s, second - self.seconds[0] + 1))
+
+
 class AppState(Struct):
     """One app under control.
 
@@ -145,6 +171,7 @@ class AppState(Struct):
     review_at: Instant = 0
     pending_starts: list[PendingStart] = []
     is_covered: bool = False
+    loads: dict[int, FunctionLoad] = {}
     regranulations: int = 0
     last_refusal: str = ""
     last_change: str = ""

@@ -12,6 +12,7 @@ class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     long an instance above a function's minimum may stay idle. ``replan_us`` is the interval of the regranulation policy,
     0 to re-granulate only on command. ``wait_bound_fraction`` is the part of a request's slack that batching may use.
     ``patience_us`` is the deadline of a request whose client names none: the SLO orders the work, this ends it.
+    ``policies`` names the set of policies that decides, see ``policies.sets``.
     """
 
     max_requests: int = 1024
@@ -21,3 +22,4 @@ class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     replan_gain_fraction: float = 0.05
     wait_bound_fraction: float = 0.1
     patience_us: Micros = 30 * SECOND
+    policies: str = "adaptive"

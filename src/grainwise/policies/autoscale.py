@@ -3,12 +3,31 @@
 from msgspec import Struct
 
 from grainwise.domain.because import Because
+from grainwise.domain.time import Instant
+
+
+class Panic(Struct, frozen=True):
+    """When a burst was last seen, 0 for none, and the most instances that were wanted since it began."""
+
+    last_at: Instant = 0
+    instances: int = 0
+
+
+class Concurrency(Struct, frozen=True):
+    """Mean items that wait or run, over a long and a short window, and how many an instance takes at once."""
+
+    now: Instant
+    stable_items: float
+    panic_items: float
+    per_instance: int
+    panic: Panic
 
 
 class ScaleView(Struct, frozen=True):
     """One function. ``offered`` is items per second times seconds of work per item: the mean number of busy instances.
 
     ``backlog_us`` is the predicted work in its queue, ``patience_us`` the time within which it should be gone.
+    ``concurrency`` is there for a function of an app whose policies measure it.
     """
 
     offered: float
@@ -17,13 +36,15 @@ class ScaleView(Struct, frozen=True):
     instances: int
     min_instances: int
     max_instances: int
+    concurrency: Concurrency | None = None
 
 
 class ScaleTo(Struct, frozen=True):
-    """Have this many instances."""
+    """Have this many instances. ``panic`` is to be shown to the policy the next time."""
 
     instances: int
     because: Because
+    panic: Panic | None = None
 
 
 HEADROOM = 0.75
@@ -32,8 +53,8 @@ HEADROOM = 0.75
 
 def decide(view: ScaleView) -> ScaleTo:
     """The least number of instances that keeps utilisation under the headroom and clears the backlog in time."""
-    steady = _ceil(view.offered / HEADROOM)
-    backlog = _ceil(view.backlog_us / view.patience_us) if view.patience_us > 0 else 0
+    steady = whole_above(view.offered / HEADROOM)
+    backlog = whole_above(view.backlog_us / view.patience_us) if view.patience_us > 0 else 0
     wanted = max(steady, backlog, view.min_instances)
     target = min(wanted, max(view.max_instances, view.min_instances))
     facts = (
@@ -46,6 +67,7 @@ def decide(view: ScaleView) -> ScaleTo:
     return ScaleTo(target, Because(rule + " asks for it", facts))
 
 
-def _ceil(value: float) -> int:
+def whole_above(value: float) -> int:
+    """The least whole number that is no less than ``value``, which is not negative."""
     whole = int(value)
     return whole if whole == value else whole + 1

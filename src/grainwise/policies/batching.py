@@ -44,6 +44,7 @@ class WaitUntil(Struct, frozen=True, gc=False):
 FULL = Because("a full batch")
 ALL_READY = Because("everything that waits, since a wait would not pay")
 SHARED_OUT = Because("shared out over the idle instances")
+NO_WAITING = Because("everything that waits, since this app never waits for more")
 WAIT_PAYS = Because("more items are expected within the bounded wait")
 WAIT_OVER = Because("the bounded wait is over")
 
@@ -74,3 +75,8 @@ def decide(view: BatchView, now: Instant) -> Dispatch | WaitUntil:
     if SECOND / view.items_per_s > until - now:
         return Dispatch(view.items, ALL_READY)
     return WaitUntil(until, WAIT_PAYS)
+
+
+def never_wait(view: BatchView, now: Instant) -> Dispatch:
+    """Dispatch what there is, whatever a wait might bring."""
+    return Dispatch(view.items, NO_WAITING)

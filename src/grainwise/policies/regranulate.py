@@ -30,10 +30,11 @@ class Ask(Struct, frozen=True):
 
 
 class Hold(Struct, frozen=True):
-    """Leave things as they are; look again at ``until``."""
+    """Leave things as they are; look again at ``until``. ``vote`` is a granularity that wins if the next answer agrees."""
 
     until: Instant
     because: Because
+    vote: str = ""
 
 
 class Switch(Struct, frozen=True):
@@ -64,7 +65,7 @@ def ask(view: AskView, now: Instant) -> Ask | Hold:
 
 
 class VerdictView(Struct, frozen=True):
-    """The planner's answer beside the present plan. ``candidate`` is the plan that won the last vote."""
+    """The planner's answer beside the present plan. ``candidate_id`` is the vote of the last answer."""
 
     table: PlanTable
     current: Plan
@@ -84,14 +85,10 @@ def verdict(view: VerdictView, now: Instant) -> Switch | Hold:
     reason = _reason(winner.predicted, present, view)
     if reason is None:
         return Hold(now, Because("no plan is better by enough", (("best", render_grain(winner.plan.grain)),)))
-    if winner.plan.grain != view.current.grain and view.candidate_id != _vote(winner.plan):
-        return Hold(now, Because("better, and waits for a second vote", (("best", render_grain(winner.plan.grain)),)))
+    vote = render_grain(winner.plan.grain)
+    if winner.plan.grain != view.current.grain and view.candidate_id != vote:
+        return Hold(now, Because("better, and waits for a second vote", (("best", vote),)), vote)
     return Switch(winner.plan, reason)
-
-
-def _vote(plan: Plan) -> str:
-    """What two answers must agree on: the granularity."""
-    return render_grain(plan.grain)
 
 
 def _reason(winner: Prediction, present: Prediction, view: VerdictView) -> Because | None:
@@ -111,16 +108,14 @@ def _reason(winner: Prediction, present: Prediction, view: VerdictView) -> Becau
     return None
 
 
-def is_candidate(view: VerdictView) -> bool:
-    """Whether the answer would be worth a change if the next one agreed."""
-    present = view.table.current
-    return (
-        present is not None
-        and view.table.winner.plan.id != view.current.id
-        and (_reason(view.table.winner.predicted, present, view) is not None)
-    )
+ONLY_ON_COMMAND = Because("this app is planned again on command only")
 
 
-def vote_of(table: PlanTable) -> str:
-    """The vote that a table casts, to be kept until the next one."""
-    return _vote(table.winner.plan)
+def never_ask(view: AskView, now: Instant) -> Hold:
+    """Keep the plan."""
+    return Hold(now + view.replan_us, ONLY_ON_COMMAND)
+
+
+def never_switch(view: VerdictView, now: Instant) -> Hold:
+    """Keep the plan, whatever the planner found."""
+    return Hold(now, ONLY_ON_COMMAND)

@@ -1,0 +1,98 @@
+"""Which policies an app is controlled by: a set names one for each recurring question, and an app names its set.
+
+The adaptive set is the product's. The others change one answer each, so that a comparison says what that answer is worth.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from grainwise.domain.errors import ConfigurationError
+from grainwise.domain.time import Instant
+from grainwise.policies import (
+    admission,
+    autoscale,
+    autoscale_concurrency,
+    batching,
+    keep_alive,
+    ordering,
+    placement,
+    regranulate,
+    routing,
+)
+
+C = TypeVar("C", bound=routing.Candidate)
+
+
+class Route(Protocol):
+    """Which instance gets this invocation?"""
+
+    def __call__(self, extent: int, idle: Iterable[C]) -> C | None:
+        """The instance for ``extent``, or nothing where no idle instance holds it."""
+        ...
+
+
+class Place(Protocol):
+    """On which node does a new instance go?"""
+
+    def __call__(
+        self, nodes: Sequence[placement.NodeView], memory_mib: float, cpu_cores: float, is_share_hard: bool
+    ) -> placement.Place | placement.NoRoom:
+        """A node for an instance that needs ``memory_mib`` and ``cpu_cores``, or what is missing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """One policy for each question. All are pure functions of their view, so a set holds no state and is shared by apps.
+
+    ``rank`` must end in the sequence number. ``measures_concurrency`` asks the controller to sample, once per second, how many
+    items each function has; ``scale`` finds the means in its view.
+    """
+
+    name: str
+    admit: Callable[[admission.AdmissionView, Instant], admission.Accept | admission.Refuse]
+    batch_now: Callable[[int, int, int], batching.Dispatch | None]
+    batch_or_wait: Callable[[batching.BatchView, Instant], batching.Dispatch | batching.WaitUntil]
+    rank: Callable[[Instant, int], tuple[Instant, int]]
+    route: Route
+    scale: Callable[[autoscale.ScaleView], autoscale.ScaleTo]
+    keep: Callable[[keep_alive.IdleView, Instant], keep_alive.Keep | keep_alive.End]
+    place: Place
+    ask: Callable[[regranulate.AskView, Instant], regranulate.Ask | regranulate.Hold]
+    verdict: Callable[[regranulate.VerdictView, Instant], regranulate.Switch | regranulate.Hold]
+    measures_concurrency: bool = False
+
+
+ADAPTIVE = PolicySet(
+    name="adaptive",
+    admit=admission.decide,
+    batch_now=batching.without_waiting,
+    batch_or_wait=batching.decide,
+    rank=ordering.decide,
+    route=routing.decide,
+    scale=autoscale.decide,
+    keep=keep_alive.decide,
+    place=placement.decide,
+    ask=regranulate.ask,
+    verdict=regranulate.verdict,
+)
+FIXED = replace(ADAPTIVE, name="fixed", ask=regranulate.never_ask, verdict=regranulate.never_switch)
+FIFO = replace(ADAPTIVE, name="fifo", rank=ordering.by_arrival)
+EAGER = replace(ADAPTIVE, name="eager", batch_or_wait=batching.never_wait)
+CONCURRENCY = replace(ADAPTIVE, name="concurrency", scale=autoscale_concurrency.decide, measures_concurrency=True)
+
+SETS: dict[str, PolicySet] = {each.name: each for each in (ADAPTIVE, FIXED, FIFO, EAGER, CONCURRENCY)}
+"""The known sets by name."""
+
+
+def policy_set(name: str) -> PolicySet:
+    """The set of this name.
+
+    Raises:
+        ConfigurationError: no set has this name; the message names those that there are.
+    """
+    found = SETS.get(name)
+    if found is None:
+        raise ConfigurationError(f"there is no policy set {name!r}; choose one of {', '.join(sorted(SETS))}")
+    return found
