@@ -1,1 +1,1 @@
-"""What if time were free: virtual time and a pretend world, no policy."""
+"""What if time were free? The product's controller in virtual time over a world that pretends. It holds no policy."""
