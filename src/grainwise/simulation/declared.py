@@ -89,9 +89,15 @@ def _inner(kind: inspect.Type, key: str | None, about: str) -> tuple[inspect.Typ
         return (kind.item_type if isinstance(kind, inspect.VarTupleType | inspect.ListType) else kind), about
     for field in kind.fields if isinstance(kind, inspect.StructType) else ():
         if field.encode_name == key:
-            said = (field.type.extra_json_schema or {}).get("description") if isinstance(field.type, inspect.Metadata) else None
+            said = _description(field.type)
             return field.type, f" ({said})" if said else ""
     return kind, ""
+
+
+def _description(kind: inspect.Type) -> str:
+    parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    found = [part.extra_json_schema for part in parts if isinstance(part, inspect.Metadata) and part.extra_json_schema]
+    return str(found[0].get("description", "")) if found else ""
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:

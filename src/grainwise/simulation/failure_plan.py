@@ -115,14 +115,14 @@ class _Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a failure file."""
 
     kind: FailureKind
-    at_s: Annotated[float | None, Meta(ge=0, le=_MAX_SECONDS, description="when it happens once")] = None
-    mtbf_s: Annotated[float | None, Meta(ge=1e-6, le=_MAX_SECONDS, description="mean time between failures")] = None
+    at_s: Annotated[float, Meta(ge=0, le=_MAX_SECONDS, description="when it happens once")] | None = None
+    mtbf_s: Annotated[float, Meta(ge=1e-6, le=_MAX_SECONDS, description="mean time between failures")] | None = None
     for_s: Annotated[float, Meta(ge=0, le=_MAX_SECONDS, description="how long it lasts; 0: for good")] = 0.0
-    factor: Annotated[float | None, Meta(ge=1, le=1e6, description="how many times longer slow things take")] = None
+    factor: Annotated[float, Meta(ge=1, le=1e6, description="how many times longer slow things take")] | None = None
     app: str = ""
     stage: str = ""
     node: str = ""
-    stream: Annotated[int | None, Meta(ge=0, le=(1 << 32) - 1, description="which random numbers it uses")] = None
+    stream: Annotated[int, Meta(ge=0, le=(1 << 32) - 1, description="which random numbers it uses")] | None = None
 
 
 class _FailureFile(Struct, frozen=True, forbid_unknown_fields=True):
