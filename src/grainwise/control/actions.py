@@ -27,6 +27,9 @@ class StartInstance(Struct, frozen=True, tag=True):
 
     ``cpu_cores`` is what it is held to, and charged, while it loads; ``share`` is the CPU share of the function that it is for,
     by which it is sized and paid for; 0 where that is ``cpu_cores``.
+
+    A function on a GPU gets a part of ``device`` until the instance has ended: ``gpu_share_fraction`` of it and
+    ``device_memory_mib`` of its memory, in a hard slice from slot ``slice_start`` on where the device is cut into such.
     """
 
     instance: int
@@ -37,6 +40,10 @@ class StartInstance(Struct, frozen=True, tag=True):
     memory_mib: float
     because: Because
     share: float = 0.0
+    device: str = ""
+    gpu_share_fraction: float = 0.0
+    slice_start: int = -1
+    device_memory_mib: float = 0.0
 
     @property
     def function_cores(self) -> float:
@@ -59,11 +66,12 @@ class KillInstance(Struct, frozen=True, tag=True):
 
 
 class LoadStages(Struct, frozen=True, tag=True):
-    """Load further stages into an idle instance."""
+    """Load further stages into an idle instance; ``device_memory_mib`` is what they take on its device."""
 
     instance: int
     stages: int
     because: Because
+    device_memory_mib: float = 0.0
 
 
 class Invoke(Struct, frozen=True, tag=True, gc=False):

@@ -14,7 +14,10 @@ Grain = tuple[tuple[str, ...], ...]
 
 
 class FunctionPlan(Struct, frozen=True):
-    """One function: its stages and how it is run. ``instances`` is what the forecast rate needs."""
+    """One function: its stages and how it is run. ``instances`` is what the forecast rate needs.
+
+    ``gpu_share_fraction`` counts for a function on a GPU only; 0 gives each of its instances a device of its own.
+    """
 
     stages: tuple[str, ...]
     cpu_cores: float
@@ -25,6 +28,11 @@ class FunctionPlan(Struct, frozen=True):
     device: DeviceKind = "cpu"
     gpu_share_fraction: float = 0.0
     memory_mib: float = 0.0
+
+    @property
+    def device_fraction(self) -> float:
+        """The part of a device that each instance is given; 0 on CPUs."""
+        return (self.gpu_share_fraction or 1.0) if self.device == "gpu" else 0.0
 
 
 class Prediction(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Every set of policies decides otherwise than the adaptive one somewhere, and goes on alike after a snapshot and in a replay."""
+"""Every set of policies decides otherwise than the adaptive one somewhere, and alike in a replay and after a snapshot."""
 
 import msgspec
 import pytest
