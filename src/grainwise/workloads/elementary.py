@@ -40,7 +40,7 @@ def ln(value: float) -> float:
 
 
 def exp(value: float) -> float:
-    """e to this power; 0.0 far below, and ``OverflowError`` from ``ldexp`` above 709."""
+    """The power of e to this exponent; 0.0 far below, and ``OverflowError`` from ``ldexp`` above 709."""
     if value < -745:
         return 0.0
     halves = value / LN_2

@@ -54,12 +54,12 @@ class Quantiles:
 
     def at(self, probability: float) -> float:
         """The value at a cumulative probability in ``[0, 1)``."""
-        for values in self._levels:
-            place = probability * _CELLS
-            cell = int(place)
-            if cell < _KEPT_CELLS:
-                break
-            probability = probability * _TAIL - (_TAIL - 1)
+        level = 0
+        place = probability * _CELLS
+        while place >= _KEPT_CELLS and level < _LEVELS - 1:
+            place = (place - _KEPT_CELLS) * _TAIL
+            level += 1
+        values, cell = self._levels[level], int(place)
         return values[cell] + (values[cell + 1] - values[cell]) * (place - cell)
 
     def draw(self, rng: Rng) -> float:
@@ -143,7 +143,7 @@ def _smooth_gamma(shape: float, tail: float) -> float:
 class _GammaSolver:
     """Quantiles of a gamma by Newton's method on the logarithm of the value.
 
-    The logarithms of both tails are concave in it, so that each step but the first lands on the same side: no bracket is needed.
+    The logarithms of both tails are concave in it, so that each step but the first lands on the same side: it needs no bracket.
     """
 
     def __init__(self, shape: float) -> None:

@@ -1,0 +1,231 @@
+"""Traffic from a YAML file, or from one line for the command line.
+
+A file::
+
+    name: bursty
+    duration_s: 600
+    streams:
+      - app: text
+        arrivals: {process: gamma, rate_per_s: 50, cv: 3}
+        sizes: {kind: lognormal, cv: 1}
+
+A line is ``PROCESS:VALUES:OPTIONS``, options in any order; ``30s``, ``10m``, ``2h`` is how long:
+
+- ``constant:20:60s``, ``poisson:50:600s``, ``gamma:50:cv=3:600s``: requests per second
+- ``on_off:100:on=5s:off=20s:10m``: requests per second while on; both times are exponential means
+- ``diurnal:20:amplitude=0.8:period=1h:2h``: a cycle that starts at its trough
+- ``steps:5:10,40:20``: 5 requests per second for 10 s, then 40 for 20 s; ``:spacing=constant`` for even gaps
+- ``users:20:think=1s:300s``: a closed loop; ``:thinking=constant`` for a fixed think time
+- ``trace:NAME:rate-scale=2:time-scale=4:window=0s..600s``: a trace by name or path; ``:sizes=trace`` takes its sizes too
+- everywhere: ``size-cv=1`` for lognormal sizes around the profiled mean, ``size=2`` for requests of twice the mean
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import yaml
+
+from grainwise.domain.errors import ConfigurationError
+from grainwise.domain.time import SECOND
+from grainwise.workloads.arrivals import parse_steps
+from grainwise.workloads.traffic import Traffic
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_PATH_PART = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|(\[\.\.\.\])")
+_FORMS = "constant:RATE, poisson:RATE, gamma:RATE:cv=, on_off:RATE:on=:off=, diurnal:RATE, steps:…, users:COUNT, trace:NAME"
+
+
+def read_traffic(data: bytes, name: str) -> Traffic:
+    """The traffic that a YAML text describes.
+
+    Args:
+        data: the text.
+        name: of the file, for messages.
+
+    Raises:
+        ConfigurationError: it is no YAML, a key is unknown or missing, or a value is outside its range; the message names
+            file, key, value and range.
+    """
+    try:
+        plain = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigurationError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(plain, dict):
+        raise ConfigurationError(f"{name} describes no traffic: expected the keys name and streams, found {_shown(plain)}")
+    return _convert(plain, name)
+
+
+def is_shorthand(text: str) -> bool:
+    """Whether a text is a line of ``parse_traffic`` rather than the name of a file."""
+    return text.partition(":")[0] in _PARSERS and ":" in text
+
+
+def parse_traffic(text: str, app: str) -> Traffic:
+    """The traffic of one stream for ``app`` that a line describes; see the module for its forms.
+
+    Raises:
+        ConfigurationError: it has no such form, or a value is outside its range.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in _PARSERS:
+        raise ConfigurationError(f"workload {text!r} has no known form; give a file or one of {_FORMS}")
+    line = _Line(text, rest)
+    arrivals = _PARSERS[kind](line)
+    stream: dict[str, Any] = {"app": app, "arrivals": arrivals, "sizes": line.sizes()}
+    plain = {"name": text, "streams": [stream], "duration_s": line.duration_s}
+    line.refuse_rest()
+    if line.duration_s is None and kind not in ("steps", "trace"):
+        raise ConfigurationError(f"workload {text!r} has no end; add how long, as in {text}:60s")
+    return _convert(plain, f"workload {text!r}")
+
+
+class _Line:
+    """A shorthand, taken apart: ``key=value`` options, a duration, and what stands before them."""
+
+    def __init__(self, text: str, rest: str) -> None:
+        self.text = text
+        self.duration_s: float | None = None
+        self.options: dict[str, str] = {}
+        values: list[str] = []
+        for part in rest.split(":"):
+            key, separator, value = part.partition("=")
+            if separator:
+                self.options[key] = value
+            elif _DURATION.fullmatch(part) and values and self.duration_s is None:
+                self.duration_s = _seconds(part)
+            else:
+                values.append(part)
+        self.value = ":".join(values)
+
+    def number(self) -> float:
+        return self._float("its first value", self.value)
+
+    def whole(self) -> int:
+        try:
+            return int(self.value)
+        except ValueError:
+            raise self.wrong(f"its first value is {self.value!r}, not a whole number") from None
+
+    def factor(self, key: str, default: float | None = None) -> float:
+        if key not in self.options and default is not None:
+            return default
+        return self._float(key, self.options.pop(key, ""))
+
+    def seconds(self, key: str, default: float | None = None) -> float:
+        if key not in self.options and default is not None:
+            return default
+        return self._duration(key, self.options.pop(key, ""))
+
+    def window(self) -> tuple[float, float | None]:
+        if "window" not in self.options:
+            return 0.0, None
+        start, separator, stop = self.options.pop("window").partition("..")
+        if not separator:
+            raise self.wrong("window is not START..STOP, as in window=0s..600s")
+        return self._duration("window", start) if start else 0.0, self._duration("window", stop) if stop else None
+
+    def sizes(self) -> dict[str, object] | None:
+        source = self.options.pop("sizes", None)
+        if source not in (None, "trace"):
+            raise self.wrong(f"sizes={source} is not sizes=trace")
+        mean = self.factor("size", 1.0)
+        if source == "trace":
+            return {"kind": "trace", "mean": mean}
+        if "size-cv" in self.options:
+            return {"kind": "lognormal", "cv": self.factor("size-cv"), "mean": mean}
+        return {"kind": "constant", "mean": mean} if mean != 1.0 else None
+
+    def refuse_rest(self) -> None:
+        if self.options:
+            raise self.wrong(f"unknown option {next(iter(self.options))}")
+
+    def wrong(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"workload {self.text!r}: {what}")
+
+    def _float(self, key: str, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            raise self.wrong(f"{key} is {text!r}, not a number") from None
+
+    def _duration(self, key: str, text: str) -> float:
+        if not _DURATION.fullmatch(text):
+            raise self.wrong(f"{key} is {text!r}, not a duration such as 500ms, 30s, 10m or 1h")
+        return _seconds(text)
+
+
+def _seconds(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    return float(found[1]) * _UNITS_S[found[2]] if found else 0.0
+
+
+def _plain_rate(kind: str) -> Callable[[_Line], dict[str, object]]:
+    return lambda line: {"process": kind, "rate_per_s": line.number()}
+
+
+def _steps(line: _Line) -> dict[str, object]:
+    phases = [{"rate_per_s": phase.rate_per_s, "duration_s": phase.duration_us / SECOND} for phase in parse_steps(line.value)]
+    return {"process": "steps", "phases": phases, "spacing": line.options.pop("spacing", "poisson")}
+
+
+def _trace(line: _Line) -> dict[str, object]:
+    start, stop = line.window()
+    scales = {"rate_scale": line.factor("rate-scale", 1.0), "time_scale": line.factor("time-scale", 1.0)}
+    return {"process": "trace", "trace": line.value, "from_s": start, "until_s": stop, **scales}
+
+
+_PARSERS: Mapping[str, Callable[[_Line], dict[str, object]]] = {
+    "constant": _plain_rate("constant"),
+    "poisson": _plain_rate("poisson"),
+    "gamma": lambda line: {"process": "gamma", "rate_per_s": line.number(), "cv": line.factor("cv")},
+    "on_off": lambda line: {
+        "process": "on_off",
+        "rate_per_s": line.number(),
+        "on_s": line.seconds("on"),
+        "off_s": line.seconds("off"),
+    },
+    "diurnal": lambda line: {
+        "process": "diurnal",
+        "rate_per_s": line.number(),
+        "amplitude": line.factor("amplitude", 0.5),
+        "period_s": line.seconds("period", 86_400.0),
+    },
+    "steps": _steps,
+    "users": lambda line: {
+        "process": "users",
+        "count": line.whole(),
+        "think_s": line.seconds("think", 0.0),
+        "think": line.options.pop("thinking", "exponential"),
+    },
+    "trace": _trace,
+}
+
+
+def _convert(plain: dict[str, Any], name: str) -> Traffic:
+    try:
+        return msgspec.convert(plain, Traffic)
+    except msgspec.ValidationError as error:
+        found = _PLACE.fullmatch(str(error))
+        what, path = (found["what"], found["path"] or "") if found else (str(error), "")
+        raise ConfigurationError(f"{name}: {path.lstrip('.') or 'the file'}: {what}{_value_at(plain, path)}") from error
+
+
+def _value_at(plain: Any, path: str) -> str:
+    """What stands at the place that a message names; nothing where the place is not one value."""
+    for key, index, anywhere in _PATH_PART.findall(path):
+        if anywhere:
+            return ""
+        try:
+            plain = plain[key] if key else plain[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return ""
+    return f", found {_shown(plain)}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
