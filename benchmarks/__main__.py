@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import controller_events, door, fused, hop, http_peers, memory, report
+from benchmarks import controller_events, door, fused, hop, http_peers, memory, report, simulation
 from benchmarks.measuring import Result
 
 BENCHMARKS: dict[str, Callable[[bool], Result]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[bool], Result]] = {
     "door": door.measure,
     "http": http_peers.measure,
     "memory": memory.measure,
+    "simulation": simulation.measure,
 }
 
 
