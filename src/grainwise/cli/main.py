@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from grainwise.cli.errors import reported
+from grainwise.cli.trace_commands import traces
 
 cli = typer.Typer(
     name="grainwise",
@@ -17,6 +18,8 @@ cli = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+cli.add_typer(traces, name="trace")
 
 AppPath = Annotated[Path, typer.Argument(metavar="APP", help="The app file, for example examples/ocr/app.py.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
