@@ -37,7 +37,7 @@ from grainwise.simulation.app import SimulatedApp
 from grainwise.simulation.cluster import Cluster, ClusterNode, Network
 from grainwise.simulation.contents import Kind
 from grainwise.simulation.run import Scenario, Simulation
-from grainwise.simulation.service import RESIDUALS, ServiceTimes
+from grainwise.simulation.service import ServiceTimes, duration_us
 from grainwise.telemetry.run_recorder import RunRecorder
 from grainwise.workloads.arrivals import Phase, arrivals
 from grainwise.workloads.traffic import Arrival
@@ -101,7 +101,7 @@ def simpy_model(seconds: int, seed: int = 1) -> int:
     servers = [simpy.Resource(environment, 1) for _ in range(STAGES)]
     simulated = scenario.apps[0]
     service = ServiceTimes(simulated.model, (1,) * STAGES, simulated.residuals, seed)
-    rates = service.rates(1.0, 1.0)
+    calls = [service.calls(stage, 1, 1.0, 1.0, 1.0)[0] for stage in range(STAGES)]
     hop = int(simulated.hop.latency_us(1000))
     ended = [0]
 
@@ -110,7 +110,7 @@ def simpy_model(seconds: int, seed: int = 1) -> int:
         for stage, server in enumerate(servers):
             with server.request() as turn:
                 yield turn
-                yield environment.timeout(hop + service.duration(rates[stage], stage, 1, 1.0, luck, 0))
+                yield environment.timeout(hop + duration_us(calls[stage], luck))
         ended[0] += 1
 
     def source() -> Iterator[object]:

@@ -3,7 +3,7 @@
 It performs what the controller asks and decides nothing. What no real machine could do is an error of the product.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from grainwise.control.actions import CancelInvocation, Invoke, KillInstance, LoadStages, StartInstance, StopInstance
@@ -24,11 +24,11 @@ from grainwise.domain.time import MILLISECOND, Micros
 from grainwise.domain.values import SKIPPED, Payload, Ref
 from grainwise.simulation.app import SimulatedApp
 from grainwise.simulation.cluster import Cluster, ClusterNode
-from grainwise.simulation.contents import Contents, Value, Work
+from grainwise.simulation.contents import MAX_WORKS, Contents, Value, Work
 from grainwise.simulation.failure_plan import Target
 from grainwise.simulation.loop import COMPLETION, VirtualLoop
 from grainwise.simulation.performers import CountingStore, SimulationError
-from grainwise.simulation.service import ServiceTimes, StageRate
+from grainwise.simulation.service import Call, ServiceTimes, duration_us
 
 STOP_US: Micros = MILLISECOND
 """From asking an instance to end until its memory is free."""
@@ -39,7 +39,7 @@ _MIB = 1_048_576
 class _App:
     """What the runtime knows of one app, ready to be drawn from."""
 
-    __slots__ = ("contents", "hop", "model", "name", "service", "simulated")
+    __slots__ = ("contents", "hop", "model", "name", "service", "simulated", "single")
 
     def __init__(self, simulated: SimulatedApp, seed: int) -> None:
         spec = simulated.spec
@@ -51,6 +51,8 @@ class _App:
         self.contents = Contents(spec.graph, simulated.kinds)
         batches = [stage.max_batch for stage in declared]
         self.service = ServiceTimes(simulated.model, batches, simulated.residuals, seed)
+        self.single: dict[tuple[object, ...], tuple[Sequence[Work], Sequence[Call]]] = {}
+        """Answers for invocations of one item, which are most."""
 
     def holds(self, stages: int, name: str) -> bool:
         """Whether a stage of this name is among the stages of a mask."""
@@ -187,17 +189,27 @@ class SimulatedRuntime:
         if instance.will_hang:
             return
         app, cores = instance.app, action.cpu_cores
-        results, calls = self._work(app, action)
-        slow = node.slowness * instance.slowness * node.cluster_node.interference_factor(node.busy_cores)
-        rates = app.service.rates(cores, node.cluster_node.speed)
+        cluster_node = node.cluster_node
+        works, calls = self._work(app, action, cores, cluster_node.speed)
+        slow = node.slowness * instance.slowness
+        if cluster_node.interference_fraction:
+            slow *= cluster_node.interference_factor(node.busy_cores)
         first = action.items[0]
         luck = app.service.luck(first.request, first.lo, first.attempt)
-        service, spans = _served(calls, rates, app.service, luck, slow)
+        service = 0
+        spans: list[StageSpan] = []
+        for call in calls:
+            duration = duration_us(call, luck)
+            if slow != 1.0:
+                duration = int(duration * slow)
+            service += duration
+            spans.append(StageSpan(call[0], call[1], call[2], duration))
         elapsed = self._hop_us(app, node, action) + service
         node.busy_cores += cores
-        at = self._loop.now + elapsed + node.cluster_node.signal_us
-        self._loop.schedule(at, COMPLETION, self._done, (instance, action, results, spans, service))
-        if elapsed > action.limit_us // 2 and len(spans) > 1:
+        loop = self._loop
+        at = loop.now + elapsed + cluster_node.signal_us
+        loop.schedule(at, COMPLETION, self._done, (instance, action, works, spans, service))
+        if len(spans) > 1 and elapsed > action.limit_us // 2:
             self._progress(instance, action, elapsed - service, spans)
 
     def cancel(self, action: CancelInvocation) -> None:
@@ -215,7 +227,6 @@ class SimulatedRuntime:
 
     def _hop_us(self, app: _App, node: _Node, action: Invoke) -> Micros:
         """From the server to the instance: a message, and every input from where it lies."""
-        here = node.index
         nbytes = 0
         if self._is_one_node:
             for row in action.inputs:
@@ -223,6 +234,7 @@ class SimulatedRuntime:
                     for ref in payload.refs:
                         nbytes += ref.nbytes
             return int(app.hop.latency_us(nbytes))
+        here = node.index
         node_of = self._store.node_of
         far: dict[int, int] = {}
         for row in action.inputs:
@@ -240,30 +252,38 @@ class SimulatedRuntime:
             took += max(network.transfer_us(self._names[source], node.name, part) for source, part in far.items())
         return took
 
-    def _work(self, app: _App, action: Invoke) -> tuple[list[Work], list[tuple[int, int, float]]]:
-        """What each item comes to, and per stage all its executions in this invocation."""
-        contents, extent, requests = app.contents, action.extent, self._requests
+    def _work(self, app: _App, action: Invoke, cores: float, speed: float) -> tuple[Sequence[Work], Sequence[Call]]:
+        """What each item comes to, and the calls of the stages for all of them together."""
+        extent, requests, items = action.extent, self._requests, action.items
+        first = items[0]
+        is_single = len(items) == 1 and first.hi - first.lo == 1
+        if is_single:
+            kind, scale = requests.get(first.request, GONE)
+            key = (extent, kind, scale, cores, speed, first.path, first.lo)
+            known = app.single.get(key)
+            if known is not None:
+                return known
+        contents = app.contents
+        is_scoped = bool(contents.extent(extent).scope)
         works: list[Work] = []
-        items = action.items
-        if len(items) == 1 and not items[0].path and items[0].hi == items[0].lo + 1 and not contents.extent(extent).scope:
-            kind, scale = requests.get(items[0].request, GONE)
-            work = contents.work(kind, extent, (), scale)
-            return [work], list(work.calls)
-        scoped = bool(contents.extent(extent).scope)
         totals: dict[int, tuple[int, float]] = {}
         for item in items:
             kind, scale = requests.get(item.request, GONE)
             for index in range(item.lo, item.hi):
-                work = contents.work(kind, extent, (*item.path, index) if scoped else (), scale)
+                work = contents.work(kind, extent, (*item.path, index) if is_scoped else (), scale)
                 works.append(work)
                 for stage, count, size_sum in work.calls:
                     before = totals.get(stage, (0, 0.0))
                     totals[stage] = (before[0] + count, before[1] + size_sum)
-        return works, [
-            (stage, totals[stage][0], totals[stage][1]) for stage in contents.extent(extent).stages if stage in totals
-        ]
+        calls: list[Call] = []
+        for stage in contents.extent(extent).stages:
+            if stage in totals:
+                calls.extend(app.service.calls(stage, *totals[stage], cores, speed))
+        if is_single and len(app.single) < MAX_WORKS:
+            app.single[key] = (works, calls)
+        return works, calls
 
-    def _progress(self, instance: _Instance, action: Invoke, at: Micros, spans: tuple[StageSpan, ...]) -> None:
+    def _progress(self, instance: _Instance, action: Invoke, at: Micros, spans: list[StageSpan]) -> None:
         """A long invocation says that it goes on when another call begins, but not all the time."""
         told = 0
         for span in spans[:-1]:
@@ -299,17 +319,16 @@ class SimulatedRuntime:
         if instance.invocation is action:
             self._loop.post(event)
 
-    def _done(self, argument: tuple[_Instance, Invoke, list[Work], tuple[StageSpan, ...], Micros]) -> None:
+    def _done(self, argument: tuple[_Instance, Invoke, Sequence[Work], list[StageSpan], Micros]) -> None:
         instance, action, works, spans, service = argument
         if instance.invocation is not action:
             return
         instance.invocation = None
         node = instance.node
         node.busy_cores -= action.cpu_cores
-        here = node.index
-        payload = self._payload
+        here, payload = node.index, self._payload
         results = tuple([ItemResult(tuple([payload(value, here) for value in work.outputs])) for work in works])
-        self._loop.post(InvocationDone(action.invocation, action.instance, results, service, spans))
+        self._loop.post(InvocationDone(action.invocation, action.instance, results, service, tuple(spans)))
 
     def _payload(self, value: Value, node: int) -> Payload:
         if value.is_skipped:
@@ -444,29 +463,3 @@ class SimulatedRuntime:
 
 GONE = (0, 1.0)
 """An invocation may still run for a request that has ended; of what kind it was does not matter any more."""
-
-
-def _served(
-    calls: list[tuple[int, int, float]], rates: tuple[StageRate, ...], service: ServiceTimes, luck: int, slow: float
-) -> tuple[Micros, tuple[StageSpan, ...]]:
-    """Durations of every call of the stages, one stage after the other, a call for each chunk of its own batch."""
-    total = 0
-    spans: list[StageSpan] = []
-    draw = service.duration
-    for stage, items, size_sum in calls:
-        rate = rates[stage]
-        batch = rate.max_batch
-        if items <= batch:
-            duration = draw(rate, stage, items, size_sum, luck, 0)
-            if slow != 1.0:
-                duration = int(duration * slow)
-            total += duration
-            spans.append(StageSpan(stage, items, size_sum, duration))
-            continue
-        for call, lo in enumerate(range(0, items, batch)):
-            count = min(batch, items - lo)
-            part = size_sum * count / items
-            duration = int(draw(rate, stage, count, part, luck, call) * slow)
-            total += duration
-            spans.append(StageSpan(stage, count, part, duration))
-    return total, tuple(spans)

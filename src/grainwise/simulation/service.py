@@ -6,8 +6,6 @@ luck under every policy and every granularity, which makes runs comparable in pa
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import Micros
 from grainwise.predictors.latency import LatencyModel
@@ -17,15 +15,8 @@ RESIDUALS = 4096
 
 _MASK = (1 << 64) - 1
 
-
-class StageRate(Struct, frozen=True, gc=False):
-    """Coefficients of one stage at one share on one kind of machine: microseconds per call, item and size."""
-
-    intercept_us: float
-    per_item_us: float
-    per_size_us: float
-    max_batch: int
-    residuals: tuple[float, ...]
+Call = tuple[int, int, float, float, tuple[float, ...], int]
+"""One call of a stage: stage, items, sum of sizes, mean microseconds, table of residuals, number of the call in its invocation."""
 
 
 class ServiceTimes:
@@ -46,43 +37,40 @@ class ServiceTimes:
     ) -> None:
         if len(model.stages) != len(max_batches) or len(residuals) not in (0, len(max_batches)):
             raise ConfigurationError(f"the latency model has {len(model.stages)} stages, the app {len(max_batches)}")
-        self._model = model
+        self._stages = model.stages
         self._max_batches = tuple(max_batches)
         self._tables = tuple(_table(each) for each in residuals) or ((1.0,) * RESIDUALS,) * len(max_batches)
         self._seed = mixed(seed)
-        self._rates: dict[tuple[float, float], tuple[StageRate, ...]] = {}
+        self._factors: dict[tuple[int, float, float], float] = {}
 
-    def rates(self, cpu_cores: float, speed: float) -> tuple[StageRate, ...]:
-        """The coefficients of every stage at a share on a machine ``speed`` times as fast as the profiled one."""
-        found = self._rates.get((cpu_cores, speed))
-        if found is None:
-            found = tuple(
-                StageRate(
-                    stage.intercept_us * (factor := stage.share_factor(cpu_cores) / speed),
-                    stage.per_item_us * factor,
-                    stage.per_size_us * factor,
-                    batch,
-                    table,
-                )
-                for stage, batch, table in zip(self._model.stages, self._max_batches, self._tables, strict=True)
-            )
-            self._rates[(cpu_cores, speed)] = found
+    def calls(self, stage: int, items: int, size_sum: float, cpu_cores: float, speed: float) -> list[Call]:
+        """The calls in which a stage runs ``items``, each of its own batch, on a machine ``speed`` times the profiled one."""
+        factor = self._factors.get((stage, cpu_cores, speed))
+        model = self._stages[stage]
+        if factor is None:
+            factor = self._factors[(stage, cpu_cores, speed)] = model.share_factor(cpu_cores) / speed
+        batch, table = self._max_batches[stage], self._tables[stage]
+        found: list[Call] = []
+        for number, lo in enumerate(range(0, items, batch)):
+            count = min(batch, items - lo)
+            part = size_sum * count / items
+            mean = (model.intercept_us + model.per_item_us * count + model.per_size_us * part) * factor
+            found.append((stage, count, part, mean, table, number))
         return found
 
     def luck(self, request: int, index: int, attempt: int) -> int:
-        """What the residuals of one invocation are chosen by; 64 bits."""
-        return mixed(self._seed ^ (request * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + attempt * 0x8CB92BA72F3D8DD7))
+        """What the residuals of one invocation are chosen by."""
+        return self._seed ^ (request * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + attempt * 0x8CB92BA72F3D8DD7)
 
-    @staticmethod
-    def duration(rate: StageRate, stage: int, items: int, size_sum: float, luck: int, call: int) -> Micros:
-        """Microseconds of one call of ``items``."""
-        table = rate.residuals
-        # Two rounds of the mixer of SplitMix64 (see workloads.integers) over the call's own number.
-        value = (luck + (stage + 1) * 0x9E3779B97F4A7C15 + call * 0xBF58476D1CE4E5B9) & _MASK
-        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-        mean = rate.intercept_us + rate.per_item_us * items + rate.per_size_us * size_sum
-        return int(mean * table[(value ^ (value >> 31)) & (RESIDUALS - 1)] + 0.5)
+
+def duration_us(call: Call, luck: int) -> Micros:
+    """Microseconds that a call takes."""
+    stage, _, _, mean, table, number = call
+    # The output function of SplitMix64 over everything that the residual is chosen by.
+    value = (luck + (stage + 1) * 0xA0761D6478BD642F + number * 0xE7037ED1A0B428DB) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return int(mean * table[(value ^ (value >> 31)) & (RESIDUALS - 1)] + 0.5)
 
 
 def mixed(value: int) -> int:
