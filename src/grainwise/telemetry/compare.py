@@ -155,7 +155,7 @@ def compare(settings: Sequence[Replicated], metrics: Sequence[Metric] = METRICS)
     """Compare every app that all settings ran; the first setting is what the others are held against.
 
     Raises:
-        ConfigurationError: a setting has no result, two have one name, or no app is common to all.
+        ConfigurationError: a setting has no result or a seed twice, two settings have one name, or no app is common to all.
     """
     names = [each.name for each in settings]
     if not names or len(set(names)) < len(names):
@@ -163,6 +163,9 @@ def compare(settings: Sequence[Replicated], metrics: Sequence[Metric] = METRICS)
     for each in settings:
         if not each.results:
             raise ConfigurationError(f"setting {each.name!r} has no result; run it with one seed at least")
+        seeds = [result.provenance.seed for result in each.results if result.provenance.seed is not None]
+        if len(set(seeds)) < len(seeds):
+            raise ConfigurationError(f"setting {each.name!r} has a seed twice ({seeds}), which tells nothing new; drop one")
     runs = [result for each in settings for result in each.results]
     apps = [app.name for app in runs[0].apps if all(app.name in {own.name for own in run.apps} for run in runs)]
     if not apps:

@@ -1,0 +1,273 @@
+"""One HTML file about one or several runs: tables and figures, complete in itself, without a request to any network."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from grainwise.reports.figures import (
+    Run,
+    cost_figure,
+    gantt_figure,
+    instances_figure,
+    latency_figure,
+    load_plotly,
+    rate_figure,
+    shares_figure,
+)
+from grainwise.reports.text import difference, number, percent, rejections, spread
+from grainwise.telemetry.compare import Comparison
+from grainwise.telemetry.result import AppResult, RunResult
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2330; --dim: #5b6472; --ground: #f6f7f9; --card: #fff; --line: #dfe3e8;
+  --good: #1a7f37; --bad: #c62828; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --dim: #9aa4b2; --ground: #12161c; --card: #1b2129;
+  --line: #313a46; --good: #56c271; --bad: #ff7b72; } }
+body { margin: 0 auto; padding: 24px; max-width: 1400px; background: var(--ground); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { margin: 0 0 4px; font-size: 26px; } h2 { margin: 36px 0 12px; font-size: 20px; }
+h3 { margin: 0 0 4px; font-size: 14px; font-weight: 600; color: var(--dim); } p { margin: 4px 0; color: var(--dim); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(560px, 100%), 1fr)); gap: 14px; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; min-width: 0;
+  overflow-x: auto; } .wide { grid-column: 1 / -1; }
+table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--dim); font-weight: 600; } th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+tr:last-child td { border-bottom: 0; } .good { color: var(--good); } .bad { color: var(--bad); }
+"""
+_COLOURS = """
+(function () {
+  var dark = window.matchMedia("(prefers-color-scheme: dark)");
+  function paint() {
+    var ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+    document.querySelectorAll(".js-plotly-plot").forEach(function (figure) {
+      Plotly.relayout(figure, { "font.color": ink });
+    });
+  }
+  dark.addEventListener("change", paint);
+  window.addEventListener("load", paint);
+})();
+"""
+_CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+Cells = Iterable[str]
+
+
+def page(results: Sequence[RunResult], comparison: Comparison | None = None, title: str = "Grainwise") -> str:
+    """The page about ``results``, overlaid where there are several, with the table of ``comparison``.
+
+    Raises:
+        PlatformError: plotly is not installed.
+    """
+    go, offline = load_plotly()
+    runs = [Run(name, result, at) for at, (name, result) in enumerate(zip(_names(results), results, strict=True))]
+    figures = _Figures()
+    parts = [f"<h1>{escape(title)}</h1>", *_headlines(runs)]
+    if comparison is not None:
+        parts.append(_comparison(comparison))
+    for app in dict.fromkeys(app.name for run in runs for app in run.result.apps):
+        parts.append(f"<h2>{escape(app)}</h2>")
+        parts.append('<div class="cards">' + _summary(runs, app))
+        for name, make in (
+            ("Latency against the SLO", latency_figure),
+            ("Offered rate and goodput", rate_figure),
+            ("Instances", instances_figure),
+            ("Cost", cost_figure),
+            ("Where the time goes: of a request, and of a visit to each function", shares_figure),
+        ):
+            parts.append(figures.card(name, make(go, runs, app)))
+        parts.append(_functions(runs, app) + _regranulations(runs, app) + "</div>")
+    parts.append('<h2>Instances</h2><div class="cards">')
+    for run in runs:
+        left = run.result.instances_left_out
+        more = f" (the first {len(run.result.instances)}; {left} more are left out)" if left else ""
+        parts.append(figures.card(f"{run.name}{more}", gantt_figure(go, run), "card wide"))
+    parts.append(_nodes(runs) + "</div>")
+    parts.append(_provenance(runs))
+    body = "\n".join(parts)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>\n"
+        f"<script>{offline.get_plotlyjs()}</script></head>\n<body>{body}\n<script>{_COLOURS}</script></body></html>\n"
+    )
+
+
+class _Figures:
+    """Numbers the figures, so that each has an id of its own and a page is the same bytes every time."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def card(self, title: str, figure: Any, kind: str = "card") -> str:
+        """A figure under its title, which is escaped already."""
+        self._count += 1
+        drawn = figure.to_html(
+            full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=f"figure-{self._count}", config=_CONFIG
+        )
+        return f'<div class="{kind}"><h3>{title}</h3><div class="figure">{drawn}</div></div>'
+
+
+def _names(results: Sequence[RunResult]) -> list[str]:
+    """A name for each run: policy and seed where they tell runs apart, else its number."""
+    if len(results) == 1:
+        return [results[0].headline]
+    for parts in (("policy",), ("policy", "seed"), ("cluster", "policy"), ("workload", "policy", "seed"), ("kind",)):
+        names = [_name(result, parts) for result in results]
+        if len(set(names)) == len(names) and all(names):
+            return names
+    return [f"{at} {_name(result, ('kind', 'policy', 'seed'))}".strip() for at, result in enumerate(results, start=1)]
+
+
+def _name(result: RunResult, parts: Sequence[str]) -> str:
+    found = []
+    for part in parts:
+        value = result.kind if part == "kind" else getattr(result.provenance, part)
+        if value not in ("", None):
+            found.append(f"seed {value}" if part == "seed" else str(value))
+    return ", ".join(found)
+
+
+def _headlines(runs: Sequence[Run]) -> list[str]:
+    lines = []
+    for run in runs:
+        own = run.result
+        name = "" if len(runs) == 1 else f"<b style='color:{run.colour}'>{run.name}</b>: "
+        lines.append(
+            f"<p>{name}{escape(own.headline)}; {own.duration_s:.6g} s measured after {own.warmup_s:.6g} s of warm-up, "
+            f"{own.events:,} events</p>"
+        )
+        lines.extend(f"<p>{escape(note)}</p>" for note in own.provenance.notes)
+    return lines
+
+
+def _table(head: Cells, rows: Iterable[Cells], title: str = "", kind: str = "card wide") -> str:
+    """A table of cells that are escaped already."""
+    shown = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    heading = f"<h3>{title}</h3>" if title else ""
+    return f'<div class="{kind}">{heading}<table><thead><tr>{shown}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _apps(runs: Sequence[Run], name: str) -> list[tuple[Run, AppResult]]:
+    return [(run, app) for run in runs if (app := run.app(name)) is not None]
+
+
+def _summary(runs: Sequence[Run], name: str) -> str:
+    head = (
+        *("run", "SLO", "attainment", "offered", "answered", "not answered", "goodput", "p50 ms", "p95 ms", "p99 ms"),
+        *("max ms", "billed USD", "provisioned USD", "per 1000", "cold starts", "granularity"),
+    )
+    rows = []
+    for run, app in _apps(runs, name):
+        own, cost = app.latency, app.cost
+        state = "good" if app.meets_slo else "bad"
+        quantiles = [number(each) if own.count else "–" for each in (own.p50_ms, own.p95_ms, own.p99_ms, own.max_ms)]
+        rows.append(
+            (
+                run.name,
+                f"{app.slo_ms:g} ms for {percent(app.target)}",
+                f'<span class="{state}">{percent(app.attainment)}</span>',
+                f"{app.offered:,} ({number(app.offered_per_s)}/s)",
+                f"{app.answered:,}",
+                escape(rejections(app)),
+                f"{number(app.goodput_per_s)}/s",
+                *quantiles,
+                number(cost.billed_usd),
+                number(cost.provisioned_usd),
+                f"{number(cost.billed_usd_per_1000)} / {number(cost.provisioned_usd_per_1000)}",
+                str(app.cold_starts.count),
+                escape(app.grain),
+            )
+        )
+    return _table(head, rows)
+
+
+def _functions(runs: Sequence[Run], name: str) -> str:
+    head = (
+        *("function", "run", "invocations", "mean batch", "queue ms", "cold ms", "service ms", "hop ms"),
+        *("billed USD", "provisioned USD", "utilisation", "most instances", "cold starts"),
+    )
+    rows = []
+    for run, app in _apps(runs, name):
+        for each in app.functions:
+            own = each.shares
+            rows.append(
+                (
+                    escape(each.name),
+                    run.name,
+                    f"{each.invocations:,}",
+                    number(each.mean_batch),
+                    *map(number, (own.queue_ms, own.cold_ms, own.service_ms, own.hop_ms)),
+                    number(each.billed_usd),
+                    number(each.provisioned_usd),
+                    percent(each.utilisation),
+                    str(each.max_instances),
+                    str(each.cold_starts),
+                )
+            )
+    return _table(head, rows, "Functions")
+
+
+def _regranulations(runs: Sequence[Run], name: str) -> str:
+    rows = [
+        (str(number), run.name, f"{change.at_s:.6g}", escape(change.previous), escape(change.grain))
+        for run, app in _apps(runs, name)
+        for number, change in enumerate(app.regranulations, start=1)
+    ]
+    return _table(("", "run", "at s", "from", "to"), rows, "Re-granulations") if rows else ""
+
+
+def _nodes(runs: Sequence[Run]) -> str:
+    rows = [
+        (escape(node.name), run.name, number(node.usable_cores), percent(node.allocated_fraction), percent(node.utilisation))
+        for run in runs
+        for node in run.result.nodes
+    ]
+    return _table(("node", "run", "cores", "allocated", "busy of what was allocated"), rows, "Nodes") if rows else ""
+
+
+def _comparison(comparison: Comparison) -> str:
+    first, *others = comparison.settings
+    cells = {(cell.app, cell.metric, cell.setting): cell for cell in comparison.cells}
+    changes = {(each.app, each.metric, each.setting): each for each in comparison.differences}
+    head = ["app", "metric", escape(first)]
+    for name in others:
+        head.extend((escape(name), f"{escape(name)} − {escape(first)}"))
+    rows = []
+    for app, metric in dict.fromkeys((cell.app, cell.metric) for cell in comparison.cells):
+        row = [escape(app), escape(metric)]
+        for name in comparison.settings:
+            cell = cells.get((app, metric, name))
+            row.append(escape(spread(cell.value, cell.unit)) if cell else "–")
+            change = changes.get((app, metric, name))
+            if change is not None:
+                state = {"better": "good", "worse": "bad"}.get(change.verdict, "")
+                row.append(f'<span class="{state}">{escape(difference(change))}</span>')
+            elif name != first:
+                row.append("–")
+        rows.append(row)
+    note = (
+        "± is the half-width of the 95 % interval over seeds; differences are paired where seeds are common. "
+        "Of twenty differences, one may look resolved by chance."
+    )
+    table = _table(head, rows)
+    return f'<h2>Side by side</h2><p>{escape(comparison.headline)}. {note}</p><div class="cards">{table}</div>'
+
+
+def _provenance(runs: Sequence[Run]) -> str:
+    rows: list[Cells] = []
+    for run in runs:
+        own = run.result.provenance
+        facts = {
+            "seed": "" if own.seed is None else str(own.seed),
+            "seeds": ", ".join(f"{name} {seed}" for name, seed in own.seeds.items()),
+            "workload": own.workload,
+            "policy": own.policy,
+            "cluster": own.cluster,
+            "versions": ", ".join(f"{name} {version}" for name, version in own.versions.items()),
+            "digests": ", ".join(f"{name} {digest}" for name, digest in own.digests.items()),
+        }
+        rows.extend((run.name, name, escape(value)) for name, value in facts.items() if value)
+    if not rows:
+        return ""
+    return '<h2>Made of</h2><div class="cards">' + _table(("run", "", ""), rows) + "</div>"

@@ -1,0 +1,213 @@
+"""A result or a comparison as tables in a terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from grainwise.telemetry.compare import Cell, Comparison, Difference, Interval
+from grainwise.telemetry.result import AppResult, FunctionResult, NodeResult, RunResult
+
+MAX_REGRANULATIONS = 10
+
+
+def render_result(result: RunResult) -> RenderableType:
+    """One run; the first line says what kind it is and on what hardware."""
+    parts: list[RenderableType] = [
+        Text(result.headline, "bold"),
+        Text(f"{result.duration_s:.6g} s measured after {result.warmup_s:.6g} s of warm-up, {result.events:,} events"),
+        *_provenance(result),
+        _apps(result.apps),
+        _shares(result.apps),
+    ]
+    parts.extend(_functions(app) for app in result.apps)
+    if result.nodes:
+        parts.append(_nodes(result.nodes))
+    for app in result.apps:
+        parts.extend(_regranulations(app))
+    return Group(*parts)
+
+
+def render_comparison(comparison: Comparison) -> RenderableType:
+    """Settings side by side; the first line says what kind of runs they are and on what hardware."""
+    parts: list[RenderableType] = [Text(comparison.headline, "bold")]
+    apps = list(dict.fromkeys(cell.app for cell in comparison.cells))
+    parts.extend(_comparison(app, comparison) for app in apps)
+    parts.append(
+        Text(
+            "± is the half-width of the 95 % interval over seeds. Differences are against "
+            f"{comparison.settings[0]}, paired where seeds are common; of twenty, one may look resolved by chance.",
+            "dim",
+        )
+    )
+    return Group(*parts)
+
+
+def number(value: float) -> str:
+    """Four digits that matter."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def spread(value: Interval, unit: str = "") -> str:
+    """A mean and its half-width."""
+    suffix = f" {unit}" if unit else ""
+    if value.half_width is None:
+        return f"{number(value.mean)}{suffix}"
+    return f"{number(value.mean)} ± {number(value.half_width)}{suffix}"
+
+
+def difference(value: Difference) -> str:
+    """How much more or less, and whether that is resolved."""
+    sign = "+" if value.value.mean > 0 else ""
+    return f"{sign}{spread(value.value)} ({value.verdict})"
+
+
+def percent(fraction: float) -> str:
+    """A fraction, in percent."""
+    return f"{100 * fraction:.2f} %"
+
+
+def rejections(app: AppResult) -> str:
+    """What was not answered, by reason."""
+    found = [f"{count} {code}" for code, count in sorted(app.rejected.items())]
+    if app.unfinished:
+        found.append(f"{app.unfinished} unfinished")
+    return ", ".join(found) or "none"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title, "bold"), title_justify="left")
+    for at, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if at else "left", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    # As Text: a name in brackets is no markup.
+    table.add_row(*map(Text, cells))
+
+
+def _provenance(result: RunResult) -> list[Text]:
+    origin = result.provenance
+    facts = [("workload", origin.workload), ("policy", origin.policy), ("cluster", origin.cluster)]
+    if origin.seed is not None:
+        facts.append(("seed", str(origin.seed)))
+    line = ", ".join(f"{name} {value}" for name, value in facts if value)
+    found = [Text(line)] if line else []
+    found.extend(Text(note, "dim") for note in origin.notes)
+    if result.unknown_app:
+        found.append(Text(f"{result.unknown_app} requests were for an app that is not served"))
+    return found
+
+
+def _apps(apps: tuple[AppResult, ...]) -> Table:
+    table = _table("Apps", "", *(app.name for app in apps))
+    lines: list[tuple[str, list[str]]] = [
+        ("SLO", [f"{app.slo_ms:g} ms for {percent(app.target)}" for app in apps]),
+        ("attainment", [f"{percent(app.attainment)} {'met' if app.meets_slo else 'MISSED'}" for app in apps]),
+        ("offered", [f"{app.offered:,} ({number(app.offered_per_s)}/s)" for app in apps]),
+        ("answered", [f"{app.answered:,}" for app in apps]),
+        ("goodput", [f"{number(app.goodput_per_s)}/s" for app in apps]),
+        ("not answered", [rejections(app) for app in apps]),
+        ("p50 / p95 / p99", [_quantiles(app) for app in apps]),
+        ("mean / max", [_extremes(app) for app in apps]),
+        ("billed", [f"{number(app.cost.billed_usd)} USD" for app in apps]),
+        ("  per 1000 answered", [f"{number(app.cost.billed_usd_per_1000)} USD" for app in apps]),
+        ("provisioned", [f"{number(app.cost.provisioned_usd)} USD" for app in apps]),
+        ("  per 1000 answered", [f"{number(app.cost.provisioned_usd_per_1000)} USD" for app in apps]),
+        ("cold starts", [_cold_starts(app) for app in apps]),
+        ("failures", [", ".join(f"{count} {cause}" for cause, count in app.failures.items()) or "none" for app in apps]),
+        ("granularity", [app.grain for app in apps]),
+        ("re-granulations", [str(len(app.regranulations)) for app in apps]),
+    ]
+    for name, cells in lines:
+        _row(table, name, *cells)
+    for app in apps:
+        for tenant in app.tenants:
+            said = f"{percent(tenant.attainment)} of {tenant.offered:,}, p95 {number(tenant.latency.p95_ms)} ms"
+            _row(table, f"tenant {tenant.name}", *(said if other is app else "" for other in apps))
+    return table
+
+
+def _quantiles(app: AppResult) -> str:
+    own = app.latency
+    return f"{number(own.p50_ms)} / {number(own.p95_ms)} / {number(own.p99_ms)} ms" if own.count else "–"
+
+
+def _extremes(app: AppResult) -> str:
+    return f"{number(app.latency.mean_ms)} / {number(app.latency.max_ms)} ms" if app.latency.count else "–"
+
+
+def _cold_starts(app: AppResult) -> str:
+    own = app.cold_starts
+    if not own.count:
+        return f"0, {own.stage_loads} loads of stages" if own.stage_loads else "0"
+    parts = f"process {number(own.process_ms)} + import {number(own.import_ms)} + load {number(own.load_ms)}"
+    loads = f"; {own.stage_loads} loads of stages" if own.stage_loads else ""
+    return f"{own.count} ({parts} + first call {number(own.first_call_ms)} ms){loads}"
+
+
+def _shares(apps: tuple[AppResult, ...]) -> Table:
+    table = _table("Where the time of a request goes (mean, ms)", "", "queue", "cold start", "service", "hop", "sum")
+    for app in apps:
+        own = app.shares
+        _row(table, app.name, *map(number, (own.queue_ms, own.cold_ms, own.service_ms, own.hop_ms, own.total_ms)))
+    return table
+
+
+def _functions(app: AppResult) -> Table:
+    table = _table(
+        f"Functions of {app.name}",
+        *("function", "invocations", "batch", "queue ms", "cold ms", "service ms", "hop ms"),
+        *("billed USD", "provisioned USD", "utilisation", "instances"),
+    )
+    for each in app.functions:
+        _row(table, *_function(each))
+    return table
+
+
+def _function(each: FunctionResult) -> list[str]:
+    own = each.shares
+    return [
+        each.name,
+        f"{each.invocations:,}",
+        number(each.mean_batch),
+        *map(number, (own.queue_ms, own.cold_ms, own.service_ms, own.hop_ms, each.billed_usd, each.provisioned_usd)),
+        percent(each.utilisation),
+        f"≤ {each.max_instances}",
+    ]
+
+
+def _nodes(nodes: tuple[NodeResult, ...]) -> Table:
+    table = _table("Nodes", "node", "cores", "allocated", "busy of what was allocated")
+    for node in nodes:
+        _row(table, node.name, number(node.usable_cores), percent(node.allocated_fraction), percent(node.utilisation))
+    return table
+
+
+def _regranulations(app: AppResult) -> list[Text]:
+    shown = app.regranulations[:MAX_REGRANULATIONS]
+    lines = [Text(f"{app.name} re-granulated at {each.at_s:.6g} s: {each.previous} → {each.grain}") for each in shown]
+    if len(app.regranulations) > len(shown):
+        lines.append(Text(f"and {len(app.regranulations) - len(shown)} more re-granulations of {app.name}"))
+    return lines
+
+
+def _comparison(app: str, comparison: Comparison) -> Table:
+    cells: dict[tuple[str, str], Cell] = {(cell.metric, cell.setting): cell for cell in comparison.cells if cell.app == app}
+    found = {(each.metric, each.setting): each for each in comparison.differences if each.app == app}
+    first, *others = comparison.settings
+    columns = [first]
+    for name in others:
+        columns.extend((name, f"{name} − {first}"))
+    table = _table(f"{app}", "", *columns)
+    for metric in dict.fromkeys(cell.metric for cell in comparison.cells if cell.app == app):
+        row = [_cell(cells.get((metric, first)))]
+        for name in others:
+            change = found.get((metric, name))
+            row.extend((_cell(cells.get((metric, name))), difference(change) if change else "–"))
+        _row(table, metric, *row)
+    return table
+
+
+def _cell(cell: Cell | None) -> str:
+    return spread(cell.value, cell.unit) if cell else "–"
