@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import mimetypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,101 +11,119 @@ import msgspec
 from msgspec import Struct
 from rich.progress import Progress
 
-from grainwise.cli.load_generator import Call, Sample, run_load, summarise
+from grainwise.cli.load_bodies import choose_by_app, read_bodies
+from grainwise.cli.load_generator import LoadReport, Sample, run_traffic, summarise
+from grainwise.cli.load_workload import (
+    read_plain_trace,
+    read_workload,
+    steady_traffic,
+    stepped_traffic,
+    traced_traffic,
+    urls_of,
+)
 from grainwise.cli.options import check_positive
 from grainwise.cli.render import console, render_load
 from grainwise.domain.errors import ConfigurationError
-from grainwise.domain.time import SECOND, Instant
-from grainwise.workloads.arrivals import Phase, arrivals, parse_steps, read_arrivals
+from grainwise.domain.time import SECOND
+from grainwise.workloads.recorded import TraceSource
+from grainwise.workloads.traffic import Traffic, mean_rate_per_s, open_arrivals, span_us
+from grainwise.workloads.users import UserPool
 
 
-class LoadOptions(Struct, frozen=True):
-    """What ``grainwise load`` was told."""
+class LoadOptions(Struct, frozen=True, kw_only=True):
+    """What ``grainwise load`` was told. At most one of ``workload``, ``steps`` and ``trace`` stands in for the rate."""
 
     url: str
-    rate_per_s: float
-    seconds: float
-    steps: str | None
-    trace: Path | None
-    time_scale: float
-    process: Literal["poisson", "constant"]
-    seed: int
-    bodies: list[Path]
-    json_body: str | None
-    expect: str | None
-    slo_ms: float | None
-    timeout_s: float
+    workload: str | None = None
+    rate_per_s: float = 10.0
+    seconds: float = 10.0
+    steps: str | None = None
+    trace: Path | None = None
+    time_scale: float = 1.0
+    process: Literal["poisson", "constant"] = "poisson"
+    seed: int = 1
+    bodies: Sequence[str] = ()
+    json_bodies: Sequence[str] = ()
+    expect: str | None = None
+    slo_ms: float | None = None
+    timeout_s: float = 60.0
+
+
+class AppsReport(Struct, frozen=True):
+    """The whole load, and each app's part of it."""
+
+    total: LoadReport
+    apps: dict[str, LoadReport]
 
 
 def load_url(options: LoadOptions, as_json: bool) -> int:
-    """Run the load and print its report.
+    """Run the load and print its report; a workload of several apps has one for each as well.
 
     Returns the exit code: 1 where an answer was wrong, none came, or the request itself was refused (4xx but 429).
 
     Raises:
         GrainwiseError: an option or a file cannot be used.
     """
-    if not options.url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"{options.url!r} is no URL; give one like http://127.0.0.1:8000/v1/apps/APP")
-    calls = _calls(options)
-    instants, seconds = _instants(options)
+    traffic, traces = _traffic(options)
+    urls = urls_of(traffic, options.url, from_file=options.workload is not None)
+    is_right = expected(options.expect) if options.expect is not None else None
+    bodies = read_bodies(urls, options.bodies, options.json_bodies, is_right)
     check_positive("--slo-ms", options.slo_ms)
+    seconds = span_us(traffic, traces) / SECOND
+    offered = seconds * sum(mean_rate_per_s(traffic, app, traces) for app in traffic.apps)
     with Progress(console=None if sys.stderr.isatty() else console(), disable=as_json or not sys.stderr.isatty()) as progress:
-        task = progress.add_task("offering load", total=len(instants))
+        task = progress.add_task("offering load", total=round(offered))
 
         def step(sample: Sample) -> None:
             progress.advance(task)
 
-        samples = asyncio.run(run_load(calls, instants, timeout_s=options.timeout_s, on_sample=step))
+        samples = asyncio.run(
+            run_traffic(
+                open_arrivals(traffic, options.seed, traces),
+                choose_by_app(bodies),
+                users=UserPool(traffic, traces),
+                seed=options.seed,
+                timeout_s=options.timeout_s,
+                on_sample=step,
+            )
+        )
     report = summarise(samples, options.slo_ms, seconds)
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
-    else:
-        console().print(render_load(report))
-        if report.first_error:
-            console().print(f"first error: {report.first_error}")
+    by_app = {
+        app: summarise([sample for sample in samples if sample.app == app], options.slo_ms, seconds)
+        for app in traffic.apps
+        if len(traffic.apps) > 1
+    }
+    _print(report, by_app, as_json)
     is_refused = any(status.startswith("4") and status != "429" for status in report.status_counts)
     return 1 if report.wrong or report.answered < report.offered or is_refused else 0
 
 
-def _instants(options: LoadOptions) -> tuple[list[Instant], float | None]:
-    """The arrivals, and for how many seconds they are offered, where that is known."""
+def _print(report: LoadReport, by_app: dict[str, LoadReport], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(AppsReport(report, by_app) if by_app else report) + b"\n")
+        return
+    for app, part in by_app.items():
+        console().print(app, markup=False)
+        console().print(render_load(part))
+    if by_app:
+        console().print("all apps")
+    console().print(render_load(report))
+    if report.first_error:
+        console().print(f"first error: {report.first_error}")
+
+
+def _traffic(options: LoadOptions) -> tuple[Traffic, TraceSource]:
+    """What is offered, and where its traces are found."""
+    given = [name for name in ("workload", "steps", "trace") if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise ConfigurationError(f"--{given[0]} and --{given[1]} both say when requests come; give one of them")
+    if options.workload is not None:
+        return read_workload(options.workload, options.url), read_plain_trace
     if options.trace is not None:
-        try:
-            data = options.trace.read_bytes()
-        except OSError as error:
-            raise ConfigurationError(f"the trace {options.trace} cannot be read: {error.strerror}") from error
-        return read_arrivals(data, str(options.trace), options.time_scale), None
+        return traced_traffic(options.url, options.trace, options.time_scale), read_plain_trace
     if options.steps is not None:
-        phases = parse_steps(options.steps)
-    else:
-        check_positive("--rate", options.rate_per_s)
-        check_positive("--seconds", options.seconds)
-        phases = (Phase(options.rate_per_s, round(options.seconds * SECOND)),)
-    seconds = sum(phase.duration_us for phase in phases) / SECOND
-    return list(arrivals(phases, options.process, options.seed)), seconds
-
-
-def _calls(options: LoadOptions) -> list[Call]:
-    is_right = expected(options.expect) if options.expect is not None else None
-    if options.json_body is not None:
-        try:
-            json.loads(options.json_body)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(f"--json-body is no JSON: {error}") from error
-        return [Call(options.url, options.json_body.encode(), "application/json", is_right)]
-    if not options.bodies:
-        raise ConfigurationError("nothing to post: give --body FILE or --json-body JSON")
-    return [_file_call(options.url, path, is_right) for path in options.bodies]
-
-
-def _file_call(url: str, path: Path, is_right: Callable[[bytes], bool] | None) -> Call:
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"the body {path} cannot be read: {error.strerror}") from error
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return Call(url, body, kind, is_right)
+        return stepped_traffic(options.url, options.steps, options.process), read_plain_trace
+    return steady_traffic(options.url, options.rate_per_s, options.seconds, options.process), read_plain_trace
 
 
 def expected(text: str) -> Callable[[bytes], bool]:

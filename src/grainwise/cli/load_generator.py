@@ -1,7 +1,8 @@
-"""An open-loop load generator, free of coordinated omission: a slow answer never delays the next request.
+"""A load generator, free of coordinated omission: in an open loop a slow answer never delays the next request.
 
-Latency counts from the instant at which a request was due, not from when it could be sent. A request that is sent late by the
-generator itself is counted, and the greatest lateness is part of the report.
+Users of a closed loop wait for theirs, as real ones do. Latency counts from the instant at which a request was due, not from
+when it could be sent. A request that is sent late by the generator itself is counted, and the greatest lateness is part of the
+report.
 """
 
 import asyncio
@@ -9,12 +10,15 @@ import io
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 import aiohttp
 import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.time import SECOND, Instant, Micros
+from grainwise.workloads.traffic import Arrival
+from grainwise.workloads.users import UserPool
 
 _LARGE_BYTES = 1 << 20
 """Above it a body is written in pieces, so that sending one request does not hold up the next."""
@@ -38,6 +42,7 @@ class Sample(Struct, frozen=True):
     status: int
     is_right: bool
     detail: str = ""
+    app: str = ""
 
     @property
     def latency_us(self) -> Micros:
@@ -78,41 +83,89 @@ async def run_load(
     on_sample: Callable[[Sample], None] | None = None,
 ) -> list[Sample]:
     """Send ``calls`` in turn at the instants of ``arrivals`` (microseconds from now) and wait for every answer."""
+    turns = count()
+
+    def choose(arrival: Arrival) -> Call:
+        return calls[next(turns) % len(calls)]
+
+    offered = (Arrival(at, "") for at in arrivals)
+    return await run_traffic(offered, choose, timeout_s=timeout_s, on_sample=on_sample)
+
+
+async def run_traffic(
+    arrivals: Iterable[Arrival],
+    choose: Callable[[Arrival], Call],
+    *,
+    users: UserPool | None = None,
+    seed: int = 1,
+    timeout_s: float = 60.0,
+    on_sample: Callable[[Sample], None] | None = None,
+) -> list[Sample]:
+    """Offer a traffic and wait for every answer.
+
+    Args:
+        arrivals: of the open streams, in order; microseconds from now.
+        choose: what to post for an arrival.
+        users: those of the closed streams.
+        seed: of the users.
+        timeout_s: when the client gives a request up.
+        on_sample: told of each sample as it comes.
+
+    Returns:
+        One sample per request, in the order in which they were due.
+    """
     samples: list[Sample] = []
-    origin = _now()
-
-    async def one(session: aiohttp.ClientSession, call: Call, due: Instant) -> None:
-        sent = _now() - origin
-        status, right, detail = 0, False, ""
-        try:
-            body_to_send = io.BytesIO(call.body) if len(call.body) > _LARGE_BYTES else call.body
-            headers = {"Content-Type": call.content_type}
-            async with session.post(call.url, data=body_to_send, headers=headers) as response:
-                body = await response.read()
-                status = response.status
-                if status == 200:
-                    right = call.is_right is None or call.is_right(body)
-                if not right:
-                    detail = body[:300].decode(errors="replace")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            detail = f"{type(error).__name__}: {error}"
-        sample = Sample(due, sent, _now() - origin, status, right, detail)
-        samples.append(sample)
-        if on_sample is not None:
-            on_sample(sample)
-
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-        asyncio.TaskGroup() as group,
-    ):
-        for number, due in enumerate(arrivals):
-            delay = due - (_now() - origin)
-            if delay > 0:
-                await asyncio.sleep(delay / SECOND)
-            group.create_task(one(session, calls[number % len(calls)], due))
+    origin = _now()
+
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+
+        async def ask(arrival: Arrival) -> None:
+            sample = await _post(session, choose(arrival), arrival, origin)
+            samples.append(sample)
+            if on_sample is not None:
+                on_sample(sample)
+
+        async def live(pool: UserPool, first: Arrival) -> None:
+            arrival: Arrival | None = first
+            while arrival is not None:
+                await _wait_until(origin + arrival.at)
+                await ask(arrival)
+                arrival = pool.next(arrival.user, _now() - origin)
+
+        async with asyncio.TaskGroup() as group:
+            if users is not None:
+                for first in users.first(seed):
+                    group.create_task(live(users, first))
+            for arrival in arrivals:
+                await _wait_until(origin + arrival.at)
+                group.create_task(ask(arrival))
     return sorted(samples, key=lambda sample: sample.due)
+
+
+async def _wait_until(instant: Instant) -> None:
+    delay = instant - _now()
+    if delay > 0:
+        await asyncio.sleep(delay / SECOND)
+
+
+async def _post(session: aiohttp.ClientSession, call: Call, arrival: Arrival, origin: Instant) -> Sample:
+    sent = _now() - origin
+    status, right, detail = 0, False, ""
+    try:
+        body_to_send = io.BytesIO(call.body) if len(call.body) > _LARGE_BYTES else call.body
+        headers = {"Content-Type": call.content_type}
+        async with session.post(call.url, data=body_to_send, headers=headers) as response:
+            body = await response.read()
+            status = response.status
+            if status == 200:
+                right = call.is_right is None or call.is_right(body)
+            if not right:
+                detail = body[:300].decode(errors="replace")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        detail = f"{type(error).__name__}: {error}"
+    return Sample(arrival.at, sent, _now() - origin, status, right, detail, arrival.app)
 
 
 def summarise(samples: Sequence[Sample], slo_ms: float | None = None, seconds: float | None = None) -> LoadReport:

@@ -137,7 +137,16 @@ def serve(
 
 @cli.command(epilog="""Example: grainwise load http://127.0.0.1:8000/v1/apps/text --json-body '{"text": "a b"}' --rate 50""")
 def load(
-    url: Annotated[str, typer.Argument(help="Where to post, for example http://127.0.0.1:8000/v1/apps/ocr.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            help="Where to post, for example http://127.0.0.1:8000/v1/apps/ocr; the server alone for a file of several apps."
+        ),
+    ],
+    workload: Annotated[
+        str | None,
+        typer.Option(help="A workload file, or a line such as poisson:50:60s, gamma:50:cv=3:60s, users:20:think=1s:60s."),
+    ] = None,
     rate: Annotated[float, typer.Option(help="Requests per second.", min=0)] = 10.0,
     seconds: Annotated[float, typer.Option(help="How long.", min=0.1)] = 10.0,
     steps: Annotated[str | None, typer.Option(help="Rates over time instead: RATE:SECONDS,RATE:SECONDS,…")] = None,
@@ -146,16 +155,18 @@ def load(
     process: Annotated[Literal["poisson", "constant"], typer.Option(help="Spacing of arrivals.")] = "poisson",
     seed: Annotated[int, typer.Option(help="Seed of the arrivals.")] = 1,
     bodies: Annotated[
-        list[Path] | None,
-        typer.Option("--body", help="A file to post as raw bytes; may be repeated, then in turn."),
+        list[str] | None,
+        typer.Option(
+            "--body", help="[APP=]FILE to post as raw bytes; may be repeated, then in turn, or by the sizes of the workload."
+        ),
     ] = None,
-    json_body: Annotated[str | None, typer.Option("--json-body", help="A JSON body to post.")] = None,
+    json_bodies: Annotated[list[str] | None, typer.Option("--json-body", help="[APP=]JSON to post; may be repeated.")] = None,
     expect: Annotated[str | None, typer.Option(help="JSON that every answer's outputs must equal.")] = None,
     slo_ms: Annotated[float | None, typer.Option("--slo-ms", help="Count attainment against this latency.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds until the client gives a request up.", min=0.1)] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Offer an open-loop load, free of coordinated omission, and report latency and attainment.
+    """Offer a load, free of coordinated omission, and report latency and attainment.
 
     Exits 1 where an answer was wrong, none came, or the request itself was refused (4xx but 429).
     """
@@ -163,7 +174,20 @@ def load(
         from grainwise.cli.load_command import LoadOptions, load_url
 
         options = LoadOptions(
-            url, rate, seconds, steps, trace, time_scale, process, seed, bodies or [], json_body, expect, slo_ms, timeout
+            url=url,
+            workload=workload,
+            rate_per_s=rate,
+            seconds=seconds,
+            steps=steps,
+            trace=trace,
+            time_scale=time_scale,
+            process=process,
+            seed=seed,
+            bodies=bodies or [],
+            json_bodies=json_bodies or [],
+            expect=expect,
+            slo_ms=slo_ms,
+            timeout_s=timeout,
         )
         raise SystemExit(load_url(options, as_json))
 

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from math import ceil
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -60,7 +61,7 @@ class Tape(Struct, frozen=True):
     @property
     def span_us(self) -> Micros:
         """How long one pass takes when it is played."""
-        return max(1, round((self.stop_us - self.start_us) / self.time_scale))
+        return ceil((self.stop_us - self.start_us) / self.time_scale)
 
 
 def load_tape(process: Replay | Counts, traces: TraceSource | None) -> Tape:

@@ -22,7 +22,7 @@ A line is ``PROCESS:VALUES:OPTIONS``, options in any order; ``30s``, ``10m``, ``
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import yaml
@@ -30,7 +30,8 @@ import yaml
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
 from grainwise.workloads.arrivals import parse_steps
-from grainwise.workloads.traffic import Traffic
+from grainwise.workloads.sizes import Sizes
+from grainwise.workloads.traffic import Arrivals, Traffic
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -52,7 +53,7 @@ def read_traffic(data: bytes, name: str) -> Traffic:
     """
     try:
         plain = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(plain, dict):
         raise ConfigurationError(f"{name} describes no traffic: expected the keys name and streams, found {_shown(plain)}")
@@ -205,12 +206,21 @@ _PARSERS: Mapping[str, Callable[[_Line], dict[str, object]]] = {
 }
 
 
+_TAGS = {
+    field: [str(member.__struct_config__.tag) for member in get_args(union)]
+    for field, union in (("process", Arrivals), ("kind", Sizes))
+}
+
+
 def _convert(plain: dict[str, Any], name: str) -> Traffic:
     try:
         return msgspec.convert(plain, Traffic)
     except msgspec.ValidationError as error:
         found = _PLACE.fullmatch(str(error))
         what, path = (found["what"], found["path"] or "") if found else (str(error), "")
+        known = _TAGS.get(path.rpartition(".")[2])
+        if known and what.startswith("Invalid value"):
+            what = f"expected one of {', '.join(known)}"
         raise ConfigurationError(f"{name}: {path.lstrip('.') or 'the file'}: {what}{_value_at(plain, path)}") from error
 
 

@@ -1,0 +1,99 @@
+"""From the options of ``grainwise load`` to the traffic that is offered, and to the URLs of its apps."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from grainwise.cli.options import check_positive
+from grainwise.domain.errors import ConfigurationError
+from grainwise.domain.time import SECOND
+from grainwise.workloads.arrivals import parse_steps, read_arrivals
+from grainwise.workloads.processes import Constant, Poisson, StepPhase, Steps
+from grainwise.workloads.recorded import Recorded
+from grainwise.workloads.replaying import Replay
+from grainwise.workloads.traffic import Stream, Traffic
+from grainwise.workloads.traffic_file import is_shorthand, parse_traffic, read_traffic
+
+_APP_PATH = "/v1/apps/"
+
+
+def read_workload(text: str, url: str) -> Traffic:
+    """The workload that a file or a shorthand describes, which is then for the app that the URL names.
+
+    Raises:
+        ConfigurationError: it cannot be read, or describes no traffic.
+    """
+    path = Path(text)
+    if is_shorthand(text) and not path.is_file():
+        return parse_traffic(text, app_of(url))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the workload {text} is neither a file that can be read nor a line like poisson:50:60s"
+        ) from error
+    return read_traffic(data, text)
+
+
+def steady_traffic(url: str, rate_per_s: float, seconds: float, process: Literal["poisson", "constant"]) -> Traffic:
+    """One rate for a while.
+
+    Raises:
+        ConfigurationError: a value is no number above 0.
+    """
+    check_positive("--rate", rate_per_s)
+    check_positive("--seconds", seconds)
+    arrivals = Poisson(rate_per_s) if process == "poisson" else Constant(rate_per_s)
+    return Traffic(process, (Stream(app_of(url), arrivals),), seconds)
+
+
+def stepped_traffic(url: str, steps: str, process: Literal["poisson", "constant"]) -> Traffic:
+    """Rates one after the other.
+
+    Raises:
+        ConfigurationError: ``steps`` is not ``RATE:SECONDS,…``.
+    """
+    phases = tuple(StepPhase(phase.rate_per_s, phase.duration_us / SECOND) for phase in parse_steps(steps))
+    return Traffic("steps", (Stream(app_of(url), Steps(phases, process)),))
+
+
+def traced_traffic(url: str, trace: Path, time_scale: float) -> Traffic:
+    """Recorded arrivals."""
+    return Traffic("trace", (Stream(app_of(url), Replay(str(trace), time_scale=time_scale)),))
+
+
+def read_plain_trace(path: str) -> Recorded:
+    """A CSV of arrivals with a column ``t_ms`` or ``t_s``.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+        ArtifactError: a row is malformed.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the trace {path} cannot be read: {error.strerror}") from error
+    instants = read_arrivals(data, path)
+    return Recorded(path, instants, [], instants[-1] + 1 if instants else 0)
+
+
+def app_of(url: str) -> str:
+    """The app that a URL names; where it names none, its last part stands for the app."""
+    path = urlsplit(url).path.rstrip("/")
+    return path.rpartition("/")[2] or "app"
+
+
+def urls_of(traffic: Traffic, url: str, *, from_file: bool) -> dict[str, str]:
+    """Where the requests of each app are posted: at the URL itself where it names an app, else beside its server's other apps.
+
+    Raises:
+        ConfigurationError: ``url`` is no URL, or names one app where the traffic has several or another.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{url!r} is no URL; give one like http://127.0.0.1:8000/v1/apps/APP")
+    if not from_file:
+        return dict.fromkeys(traffic.apps, url)
+    base, separator, app = url.partition(_APP_PATH)
+    if separator and traffic.apps != (app.rstrip("/"),):
+        raise ConfigurationError(f"the workload is for {', '.join(traffic.apps)}; give the URL of the server, such as {base}")
+    return {app: f"{base.rstrip('/')}{_APP_PATH}{app}" for app in traffic.apps}
