@@ -75,6 +75,7 @@ class Contents:
         self._keys = {source: self._keys_of(source) for source in self._keyed}
         self._elements = tuple(self._elements_per_scope(kind) for kind in kinds)
         self._works: dict[tuple[int, int, tuple[int, ...], float], Work] = {}
+        self._entries: dict[tuple[int, float], tuple[Value, ...]] = {}
         self._extents: dict[int, Extent] = {}
 
     def extent(self, mask: int) -> Extent:
@@ -86,7 +87,12 @@ class Contents:
 
     def entries(self, kind: int, scale: float) -> tuple[Value, ...]:
         """The entry values of a request of a kind, its sizes ``scale`` times those of the sample."""
-        return tuple(self._value(kind, Input(at), (), scale) for at in range(len(self.graph.input_names)))
+        found = self._entries.get((kind, scale))
+        if found is None:
+            found = tuple(self._value(kind, Input(at), (), scale) for at in range(len(self.graph.input_names)))
+            if len(self._entries) < MAX_WORKS:
+                self._entries[(kind, scale)] = found
+        return found
 
     def work(self, kind: int, mask: int, path: tuple[int, ...], scale: float) -> Work:
         """What one item of an extent runs and hands on."""

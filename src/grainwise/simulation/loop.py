@@ -33,6 +33,7 @@ class VirtualLoop:
 
     def __init__(self, controller: Controller, *, append: Append | None = None, observers: tuple[Observer, ...] = ()) -> None:
         self.controller = controller
+        self._handle = controller.handle
         self.now: Instant = 0
         self.events = 0
         self._append = append
@@ -58,7 +59,7 @@ class VirtualLoop:
     def post(self, event: Event) -> None:
         """Tell the controller what happened now, log it, and do what the controller says."""
         now = self.now
-        actions = self.controller.handle(event, now)
+        actions = self._handle(event, now)
         performers = self._performers
         for action in actions:
             performers[type(action)](action)

@@ -18,16 +18,18 @@ class CountingStore:
     """Payload bytes as numbers: which handles live, how long they are, on which node they lie."""
 
     def __init__(self) -> None:
-        self._held: dict[int, tuple[int, int]] = {}
-        self._next = 1
+        self._nbytes: dict[int, int] = {}
+        self._nodes: dict[int, int] = {}
+        self._next = 0
         self.live_bytes = 0
         self.peak_bytes = 0
 
     def put(self, nbytes: int, node: int) -> int:
         """A fresh handle for ``nbytes`` on a node."""
-        handle = self._next
-        self._next = handle + 1
-        self._held[handle] = (nbytes, node)
+        self._next = handle = self._next + 1
+        self._nbytes[handle] = nbytes
+        if node:
+            self._nodes[handle] = node
         self.live_bytes = live = self.live_bytes + nbytes
         if live > self.peak_bytes:
             self.peak_bytes = live
@@ -39,10 +41,9 @@ class CountingStore:
         Raises:
             SimulationError: the handle was released.
         """
-        held = self._held.get(handle)
-        if held is None:
+        if handle not in self._nbytes:
             raise SimulationError(f"handle {handle} is read after it was released")
-        return held[1]
+        return self._nodes.get(handle, 0)
 
     def release(self, handles: tuple[int, ...]) -> None:
         """Forget these handles.
@@ -50,12 +51,14 @@ class CountingStore:
         Raises:
             SimulationError: one is not live.
         """
-        held = self._held
+        nbytes, nodes = self._nbytes, self._nodes
         for handle in handles:
-            found = held.pop(handle, None)
-            if found is None:
-                raise SimulationError(f"handle {handle} is released twice")
-            self.live_bytes -= found[0]
+            try:
+                self.live_bytes -= nbytes.pop(handle)
+            except KeyError:
+                raise SimulationError(f"handle {handle} is released twice") from None
+            if nodes:
+                nodes.pop(handle, None)
 
 
 class LedgerDoor:
@@ -72,9 +75,12 @@ class LedgerDoor:
 
     def respond(self, action: Respond) -> None:
         """An answer is written."""
-        handles = {ref.handle: None for payload in action.outputs for ref in payload.refs}
-        if handles:
-            self._store.release(tuple(handles))
+        outputs = action.outputs
+        if len(outputs) == 1 and len(outputs[0].refs) == 1:
+            self._store.release((outputs[0].refs[0].handle,))
+        else:
+            # One value may be answered under two names.
+            self._store.release(tuple({ref.handle: None for payload in outputs for ref in payload.refs}))
         self._on_end(action.request)
 
     def reject(self, action: Reject) -> None:

@@ -51,8 +51,8 @@ class _App:
         self.contents = Contents(spec.graph, simulated.kinds)
         batches = [stage.max_batch for stage in declared]
         self.service = ServiceTimes(simulated.model, batches, simulated.residuals, seed)
-        self.single: dict[tuple[object, ...], tuple[Sequence[Work], Sequence[Call]]] = {}
-        """Answers for invocations of one item, which are most."""
+        self.single: dict[tuple[object, ...], tuple[Sequence[Work], Sequence[Call], Micros]] = {}
+        """Answers for invocations of one item, which are most; the hop is right where there is one node."""
 
     def holds(self, stages: int, name: str) -> bool:
         """Whether a stage of this name is among the stages of a mask."""
@@ -63,12 +63,15 @@ class _App:
 class _Node:
     """A machine: what runs on it now, and how slow it is."""
 
-    __slots__ = ("busy_cores", "cluster_node", "index", "is_up", "name", "slowness")
+    __slots__ = ("busy_cores", "cluster_node", "index", "is_contended", "is_up", "name", "signal_us", "slowness", "speed")
 
     def __init__(self, index: int, cluster_node: ClusterNode) -> None:
         self.index = index
         self.cluster_node = cluster_node
         self.name = cluster_node.node.name
+        self.speed = cluster_node.speed
+        self.signal_us = cluster_node.signal_us
+        self.is_contended = cluster_node.interference_fraction > 0
         self.is_up = True
         self.slowness = 1.0
         self.busy_cores = 0.0
@@ -179,21 +182,20 @@ class SimulatedRuntime:
         if instance is None:
             # It has just failed and the controller has not heard of it yet; that event answers the invocation too.
             return
-        if instance.phase != "ready" or instance.invocation is not None or action.extent & ~instance.stages:
+        if instance.invocation is not None or instance.phase != "ready" or action.extent & ~instance.stages:
             raise SimulationError(
                 f"instance {action.instance} holds {instance.stages:b}, is {instance.phase} and "
                 f"{'busy' if instance.invocation is not None else 'free'}; it is told to run {action.extent:b}"
             )
         instance.invocation = action
-        node = instance.node
         if instance.will_hang:
             return
-        app, cores = instance.app, action.cpu_cores
-        cluster_node = node.cluster_node
-        works, calls = self._work(app, action, cores, cluster_node.speed)
+        app, node, cores = instance.app, instance.node, action.cpu_cores
+        works, calls, elapsed = self._work(app, node, action)
         slow = node.slowness * instance.slowness
-        if cluster_node.interference_fraction:
-            slow *= cluster_node.interference_factor(node.busy_cores)
+        if node.is_contended:
+            slow *= node.cluster_node.interference_factor(node.busy_cores)
+        node.busy_cores += cores
         first = action.items[0]
         luck = app.service.luck(first.request, first.lo, first.attempt)
         service = 0
@@ -204,10 +206,9 @@ class SimulatedRuntime:
                 duration = int(duration * slow)
             service += duration
             spans.append(StageSpan(call[0], call[1], call[2], duration))
-        elapsed = self._hop_us(app, node, action) + service
-        node.busy_cores += cores
+        elapsed += service
         loop = self._loop
-        at = loop.now + elapsed + cluster_node.signal_us
+        at = loop.now + elapsed + node.signal_us
         loop.schedule(at, COMPLETION, self._done, (instance, action, works, spans, service))
         if len(spans) > 1 and elapsed > action.limit_us // 2:
             self._progress(instance, action, elapsed - service, spans)
@@ -252,17 +253,16 @@ class SimulatedRuntime:
             took += max(network.transfer_us(self._names[source], node.name, part) for source, part in far.items())
         return took
 
-    def _work(self, app: _App, action: Invoke, cores: float, speed: float) -> tuple[Sequence[Work], Sequence[Call]]:
-        """What each item comes to, and the calls of the stages for all of them together."""
-        extent, requests, items = action.extent, self._requests, action.items
+    def _work(self, app: _App, node: _Node, action: Invoke) -> tuple[Sequence[Work], Sequence[Call], Micros]:
+        """What each item comes to, the calls of the stages for all of them together, and the hop."""
+        extent, requests, items, cores = action.extent, self._requests, action.items, action.cpu_cores
         first = items[0]
         is_single = len(items) == 1 and first.hi - first.lo == 1
         if is_single:
-            kind, scale = requests.get(first.request, GONE)
-            key = (extent, kind, scale, cores, speed, first.path, first.lo)
+            key = (extent, requests.get(first.request, GONE), cores, node.speed, first.path, first.lo)
             known = app.single.get(key)
             if known is not None:
-                return known
+                return known if self._is_one_node else (known[0], known[1], self._hop_us(app, node, action))
         contents = app.contents
         is_scoped = bool(contents.extent(extent).scope)
         works: list[Work] = []
@@ -278,10 +278,11 @@ class SimulatedRuntime:
         calls: list[Call] = []
         for stage in contents.extent(extent).stages:
             if stage in totals:
-                calls.extend(app.service.calls(stage, *totals[stage], cores, speed))
+                calls.extend(app.service.calls(stage, *totals[stage], cores, node.speed))
+        answer = (works, calls, self._hop_us(app, node, action))
         if is_single and len(app.single) < MAX_WORKS:
-            app.single[key] = (works, calls)
-        return works, calls
+            app.single[key] = answer
+        return answer
 
     def _progress(self, instance: _Instance, action: Invoke, at: Micros, spans: list[StageSpan]) -> None:
         """A long invocation says that it goes on when another call begins, but not all the time."""
@@ -327,14 +328,17 @@ class SimulatedRuntime:
         node = instance.node
         node.busy_cores -= action.cpu_cores
         here, payload = node.index, self._payload
-        results = tuple([ItemResult(tuple([payload(value, here) for value in work.outputs])) for work in works])
+        if len(works) == 1:
+            results: tuple[ItemResult, ...] = (ItemResult(tuple([payload(value, here) for value in works[0].outputs])),)
+        else:
+            results = tuple([ItemResult(tuple([payload(value, here) for value in work.outputs])) for work in works])
         self._loop.post(InvocationDone(action.invocation, action.instance, results, service, tuple(spans)))
 
     def _payload(self, value: Value, node: int) -> Payload:
-        if value.is_skipped:
-            return SKIPPED
         put = self._store.put
         nbytes, sizes = value.nbytes, value.sizes
+        if value.is_skipped:
+            return SKIPPED
         if value.is_many:
             return Payload(tuple([Ref(put(nbytes, node), nbytes, sizes) for _ in range(value.count)]), "many", value.key)
         return Payload((Ref(put(nbytes, node), nbytes, sizes),), "one", value.key)

@@ -14,9 +14,10 @@ RESIDUALS = 4096
 """Residuals are kept as a table of so many equally likely values."""
 
 _MASK = (1 << 64) - 1
+_SHIFT = 64 - (RESIDUALS - 1).bit_length()
 
 Call = tuple[int, int, float, float, tuple[float, ...], int]
-"""One call of a stage: stage, items, sum of sizes, mean microseconds, table of residuals, number of the call in its invocation."""
+"""One call of a stage: stage, items, sum of sizes, mean microseconds, table of residuals, its number in the invocation."""
 
 
 class ServiceTimes:
@@ -66,11 +67,11 @@ class ServiceTimes:
 def duration_us(call: Call, luck: int) -> Micros:
     """Microseconds that a call takes."""
     stage, _, _, mean, table, number = call
-    # The output function of SplitMix64 over everything that the residual is chosen by.
+    # Two multiplications whose highest bits depend on every bit of what the residual is chosen by.
     value = (luck + (stage + 1) * 0xA0761D6478BD642F + number * 0xE7037ED1A0B428DB) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return int(mean * table[(value ^ (value >> 31)) & (RESIDUALS - 1)] + 0.5)
+    value = (value ^ (value >> 29)) * 0xBF58476D1CE4E5B9 & _MASK
+    value = (value ^ (value >> 32)) * 0x94D049BB133111EB & _MASK
+    return int(mean * table[value >> _SHIFT] + 0.5)
 
 
 def mixed(value: int) -> int:
