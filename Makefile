@@ -11,6 +11,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := ocr,report,client,dev,docs
 
+# Tests that start no server and compare no timings run in this many processes; all others run one after the other, alone.
+WORKERS ?= 2
+TOGETHER := tests/unit tests/property tests/types $(wildcard tests/integration/simulation)
+
 # One thread per library in every process that a lane starts, and no telemetry from the model runtime.
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
@@ -25,12 +29,22 @@ took=$$(( $$(date +%s) - started )); verdict=within; if (( took > $(2) )); then 
 echo "== $(1): took $$took s, $$verdict its budget of $(2) s, exit $$status"; exit $$status
 endef
 
-.PHONY: help install check test demo readme docs bench soak smoke lock clean
+# The second run adds its coverage to the first's and reports both; it runs whatever the first came to.
+define tests
+$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report= $(TOGETHER) || first=$$?; \
+$(BIN)/python -m pytest --cov --cov-append --cov-report=term:skip-covered tests $(TOGETHER:%=--ignore=%) || exit $$?; \
+exit $${first:-0}
+endef
+
+.PHONY: help install check test validate golden demo readme docs bench soak smoke lock clean
 
 help:
-	@echo "make install  create $(VENV) with everything below (again only when pyproject.toml or constraints.txt change)"
+	@echo "make install  create $(VENV) with everything below (again only when pyproject.toml or constraints.txt change),"
+	@echo "              and .venv-3.12 and so on, with Grainwise alone, for every other interpreter that is present"
 	@echo "make check    format, lint, types, layers                            3 min"
 	@echo "make test     the test suite with coverage                          12 min"
+	@echo "make validate the simulator against theory, another simulator and failures  8 min"
+	@echo "make golden   the same seed gives the same bytes on every interpreter"
 	@echo "make demo     profile, plan, serve, load and re-granulate OCR        4 min"
 	@echo "make readme   run the demo and put what it prints into the README"
 	@echo "make docs     build the documentation into site/, strictly           2 min"
@@ -38,7 +52,7 @@ help:
 	@echo "make bench    the benchmarks, as ratios in one run                  20 min"
 	@echo "make soak     100,000 requests, and the slope of the server's memory 60 min"
 	@echo "make lock     write constraints.txt from a fresh resolution"
-	@echo "make clean    remove what the lanes have built, $(VENV) excepted"
+	@echo "make clean    remove what the lanes have built, environments excepted"
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Grainwise needs Python 3.11 or newer; none of python3.11, python3.12, python3.13, python3 is"; exit 1; }
@@ -50,13 +64,20 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 install: $(READY)
+	@$(BIN)/python tools/interpreters.py install
 
 check: $(READY)
 	$(call lane,check,180,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && \
 	for example in examples/*/; do MYPYPATH=src:$$example $(BIN)/mypy $$example*.py || exit 1; done)
 
 test: $(READY)
-	$(call lane,test,720,$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS))
+	$(call lane,test,720,$(if $(PYTEST_ARGS),$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS),$(tests)))
+
+validate: $(READY)
+	$(call lane,validate,480,$(BIN)/python -m validation all $(VALIDATE_ARGS))
+
+golden: install
+	@$(BIN)/python -m pytest -v tests/integration/simulation/test_interpreters.py
 
 demo: $(READY)
 	$(call lane,demo,240,$(BIN)/grainwise demo $(DEMO_ARGS))
