@@ -51,7 +51,8 @@ def scaled(recorded: Recorded, rate_scale: float = 1.0, time_scale: float = 1.0,
     and keep the size. The relative course stays at scales above the mean gap, and the index of dispersion grows by the factor
     ``rate_scale``: it is the same crowd, larger, not a superposition of independent ones.
 
-    **Counts** stay counts, of which a replay draws instants: each becomes ``rate_scale`` times itself, rounded up or down at random so that the mean is right.
+    **Counts** stay counts, of which a replay draws instants: each becomes ``rate_scale`` times itself, rounded up or down at
+    random so that the mean is right.
 
     Raises:
         ConfigurationError: a scale is not above 0 and at most 10,000, or too many arrivals would come of it.

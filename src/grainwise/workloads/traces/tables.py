@@ -16,6 +16,7 @@ from grainwise.domain.errors import ArtifactError, PlatformError
 
 MAX_BYTES = 4 << 30
 _PARQUET = b"PAR1"
+_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"Rar!", b"PK\x03\x04", b"(\xb5/\xfd")
 _LARGEST = 1e15
 
 Cell: TypeAlias = str | int | float | None
@@ -90,6 +91,8 @@ def open_table(source: Path | bytes, name: str) -> Table:
         raise ArtifactError(f"{name} has {size:,} bytes, above the limit of {MAX_BYTES:,}: cut it into several files first")
     with _opened(source) as file:
         start = file.read(4096)
+    if start.startswith(_ARCHIVES):
+        raise ArtifactError(f"{name} is an archive: unpack it, and name a file in it")
     if start.startswith(_PARQUET):
         return _parquet_table(source, name)
     if start.lstrip().startswith(b"{"):
@@ -121,11 +124,11 @@ def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _csv_rows(source: Path | bytes, name: str) -> Iterator[Any]:
-    with _opened(source) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+    with _opened(source) as file, io.TextIOWrapper(file, "utf-8-sig", "backslashreplace", newline="") as text:
         lines = csv.reader(text, strict=True)
         try:
             yield lines
-        except (UnicodeDecodeError, csv.Error) as error:
+        except csv.Error as error:
             raise ArtifactError(f"{name}, line {lines.line_num + 1} is no CSV text: {error}") from error
 
 
