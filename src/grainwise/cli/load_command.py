@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,7 @@ from grainwise.cli.render import console, render_load
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
 from grainwise.workloads.recorded import TraceSource
+from grainwise.workloads.traces.finding import trace_source
 from grainwise.workloads.traffic import Traffic, mean_rate_per_s, open_arrivals, span_us
 from grainwise.workloads.users import UserPool
 
@@ -118,9 +120,9 @@ def _traffic(options: LoadOptions) -> tuple[Traffic, TraceSource]:
     if len(given) > 1:
         raise ConfigurationError(f"--{given[0]} and --{given[1]} both say when requests come; give one of them")
     if options.workload is not None:
-        return read_workload(options.workload, options.url), read_plain_trace
+        return read_workload(options.workload, options.url), cache(trace_source(options.seed))
     if options.trace is not None:
-        return traced_traffic(options.url, options.trace, options.time_scale), read_plain_trace
+        return traced_traffic(options.url, options.trace, options.time_scale), cache(read_plain_trace)
     if options.steps is not None:
         return stepped_traffic(options.url, options.steps, options.process), read_plain_trace
     return steady_traffic(options.url, options.rate_per_s, options.seconds, options.process), read_plain_trace

@@ -145,10 +145,10 @@ def _load_tapes(traffic: Traffic, traces: TraceSource | None) -> dict[int, Tape]
     tapes: dict[int, Tape] = {}
     for number, stream in enumerate(traffic.streams):
         if isinstance(stream.arrivals, Replay | Counts):
-            tapes[number] = load_tape(stream.arrivals, traces)
-            if isinstance(stream.sizes, TraceSize) and not tapes[number].recorded.sizes:
+            tape = tapes[number] = load_tape(stream.arrivals, traces)
+            if isinstance(stream.sizes, TraceSize) and not tape.recorded.sizes:
                 raise ConfigurationError(
-                    f"stream {number} of {traffic.name!r} takes sizes from its trace, but {tapes[number].recorded.name} has none"
+                    f"stream {number} of {traffic.name!r} takes sizes from its trace, but {tape.recorded.name} has none"
                 )
     return tapes
 
