@@ -106,7 +106,7 @@ def simpy_model(seconds: int, seed: int = 1) -> int:
     ended = [0]
 
     def request(number: int) -> Iterator[object]:
-        luck = service.luck(number, 0, 1)
+        luck = service.luck(number)
         for stage, server in enumerate(servers):
             with server.request() as turn:
                 yield turn

@@ -28,7 +28,7 @@ from grainwise.simulation.contents import MAX_WORKS, Contents, Value, Work
 from grainwise.simulation.failure_plan import Target
 from grainwise.simulation.loop import COMPLETION, VirtualLoop
 from grainwise.simulation.performers import CountingStore, SimulationError
-from grainwise.simulation.service import Call, ServiceTimes, duration_us
+from grainwise.simulation.service import Call, ServiceTimes, another_luck, duration_us
 
 STOP_US: Micros = MILLISECOND
 """From asking an instance to end until its memory is free."""
@@ -115,15 +115,16 @@ class SimulatedRuntime:
         self._gateway = self._names.index(cluster.network.gateway)
         self._is_one_node = len(self._names) == 1
         self._apps = {name: _App(app, seed + index) for index, (name, app) in enumerate(apps.items())}
-        self._requests: dict[int, tuple[int, float]] = {}
+        self._requests: dict[int, tuple[int, float, int]] = {}
         self.instances: dict[int, _Instance] = {}
 
     # Requests
 
     def admit(self, app: str, request: int, kind: int, scale: float) -> tuple[Payload, ...]:
         """Store the entry values of a request, of which the runtime knows from now on what is inside."""
-        self._requests[request] = (kind, scale)
-        return tuple(self._payload(value, self._gateway) for value in self._apps[app].contents.entries(kind, scale))
+        found = self._apps[app]
+        self._requests[request] = (kind, scale, found.service.luck(request))
+        return tuple([self._payload(value, self._gateway) for value in found.contents.entries(kind, scale)])
 
     def entry_bytes(self, app: str, kind: int, scale: float) -> int:
         """Length of the entry values of a request."""
@@ -197,7 +198,9 @@ class SimulatedRuntime:
             slow *= node.cluster_node.interference_factor(node.busy_cores)
         node.busy_cores += cores
         first = action.items[0]
-        luck = app.service.luck(first.request, first.lo, first.attempt)
+        luck = self._requests.get(first.request, GONE)[2]
+        if first.lo or first.path or first.attempt != 1:
+            luck = another_luck(luck, (*first.path, first.lo), first.attempt)
         service = 0
         spans: list[StageSpan] = []
         for call in calls:
@@ -259,7 +262,8 @@ class SimulatedRuntime:
         first = items[0]
         is_single = len(items) == 1 and first.hi - first.lo == 1
         if is_single:
-            key = (extent, requests.get(first.request, GONE), cores, node.speed, first.path, first.lo)
+            kind, scale, _ = requests.get(first.request, GONE)
+            key = (extent, kind, scale, cores, node.speed, first.path, first.lo)
             known = app.single.get(key)
             if known is not None:
                 return known if self._is_one_node else (known[0], known[1], self._hop_us(app, node, action))
@@ -268,7 +272,7 @@ class SimulatedRuntime:
         works: list[Work] = []
         totals: dict[int, tuple[int, float]] = {}
         for item in items:
-            kind, scale = requests.get(item.request, GONE)
+            kind, scale, _ = requests.get(item.request, GONE)
             for index in range(item.lo, item.hi):
                 work = contents.work(kind, extent, (*item.path, index) if is_scoped else (), scale)
                 works.append(work)
@@ -465,5 +469,5 @@ class SimulatedRuntime:
             self._loop.post(event)
 
 
-GONE = (0, 1.0)
+GONE = (0, 1.0, 0)
 """An invocation may still run for a request that has ended; of what kind it was does not matter any more."""

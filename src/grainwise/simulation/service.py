@@ -17,7 +17,7 @@ _MASK = (1 << 64) - 1
 _SHIFT = 64 - (RESIDUALS - 1).bit_length()
 
 Call = tuple[int, int, float, float, tuple[float, ...], int]
-"""One call of a stage: stage, items, sum of sizes, mean microseconds, table of residuals, its number in the invocation."""
+"""One call of a stage: stage, items, sum of sizes, mean microseconds, table of residuals, and what tells it from other calls."""
 
 
 class ServiceTimes:
@@ -56,22 +56,29 @@ class ServiceTimes:
             count = min(batch, items - lo)
             part = size_sum * count / items
             mean = (model.intercept_us + model.per_item_us * count + model.per_size_us * part) * factor
-            found.append((stage, count, part, mean, table, number))
+            salt = (stage + 1) * 0xA0761D6478BD642F + number * 0xE7037ED1A0B428DB & _MASK
+            found.append((stage, count, part, mean, table, salt))
         return found
 
-    def luck(self, request: int, index: int, attempt: int) -> int:
-        """What the residuals of one invocation are chosen by."""
-        return self._seed ^ (request * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + attempt * 0x8CB92BA72F3D8DD7)
+    def luck(self, request: int) -> int:
+        """What the residuals of a request are chosen by."""
+        return mixed(self._seed ^ request * 0x9E3779B97F4A7C15)
+
+
+def another_luck(luck: int, path: tuple[int, ...], attempt: int) -> int:
+    """The luck of an item inside a fan-out, or of a later attempt."""
+    for index in path:
+        luck = (luck * 0x8CB92BA72F3D8DD7 + index * 0xD1B54A32D192ED03) & _MASK
+    return luck + (attempt - 1) * 0x9E3779B97F4A7C15
 
 
 def duration_us(call: Call, luck: int) -> Micros:
     """Microseconds that a call takes."""
-    stage, _, _, mean, table, number = call
     # Two multiplications whose highest bits depend on every bit of what the residual is chosen by.
-    value = (luck + (stage + 1) * 0xA0761D6478BD642F + number * 0xE7037ED1A0B428DB) & _MASK
+    value = luck + call[5] & _MASK
     value = (value ^ (value >> 29)) * 0xBF58476D1CE4E5B9 & _MASK
     value = (value ^ (value >> 32)) * 0x94D049BB133111EB & _MASK
-    return int(mean * table[value >> _SHIFT] + 0.5)
+    return int(call[3] * call[4][value >> _SHIFT] + 0.5)
 
 
 def mixed(value: int) -> int:
