@@ -8,6 +8,7 @@ import yaml
 from grainwise.domain.errors import ConfigurationError
 from grainwise.simulation.cluster import Cluster
 from grainwise.simulation.cluster_file import MAX_NODES, read_cluster
+from grainwise.simulation.failure_plan import read_failures
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "clusters"
 LEAST = """
@@ -121,6 +122,15 @@ def test_every_example_names_the_source_of_its_prices(path: Path) -> None:
 )
 def test_what_is_wrong_is_named_with_its_key_its_value_and_what_it_may_be(text: str, reason: str) -> None:
     assert reason in refusal(text)
+
+
+def test_the_reference_names_every_key_and_its_least_file_is_one() -> None:
+    text = (EXAMPLES.parents[1] / "docs" / "reference" / "cluster-file.md").read_text()
+    laptop = yaml.safe_load((EXAMPLES / "laptop.yaml").read_text())
+    parts = [(f"{part}.{key}") for part in ("network", "prices", "door", "planner", "runtime") for key in laptop[part]]
+    assert [key for key in [*laptop["nodes"][0], *parts] if f"`{key}`" not in text] == []
+    assert read_cluster(text.split("```yaml\n")[1].split("```")[0].encode(), "least").nodes
+    assert len(read_failures(text.split("```yaml\n")[2].split("```")[0].encode(), "failures").entries) == 3
 
 
 def test_machines_must_have_names_of_their_own() -> None:
