@@ -17,7 +17,7 @@ _MASK = (1 << 64) - 1
 _SHIFT = 64 - (RESIDUALS - 1).bit_length()
 
 Call = tuple[int, int, float, float, tuple[float, ...], int]
-"""One call of a stage: stage, items, sum of sizes, mean microseconds, table of residuals, and what tells it from other calls."""
+"""One call of a stage: stage, items, sum of sizes, mean microseconds, residuals, and what tells it from other calls."""
 
 
 class ServiceTimes:
