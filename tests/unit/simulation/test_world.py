@@ -85,7 +85,7 @@ def test_a_batch_is_called_in_chunks_of_the_stage_and_says_that_it_goes_on() -> 
     app = apps.fan(max_batch=2)
     spec = app.spec(b"")
     counts = [5 if node.scope else 1 for node in spec.graph.stages]
-    config = simulated(app, (names(app),), counts=counts, residuals=[(900.0,)] * len(counts))
+    config = simulated(app, (names(app),), counts=counts, residuals=[(30.0,)] * len(counts))
     seen = Seen([config], [(0, spec.name)]).run()
     spans = [span for event, _ in seen.events(InvocationDone) for span in event.spans]
     body = [span.items for span in spans if spec.graph.stages[span.stage].scope]
