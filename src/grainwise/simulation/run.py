@@ -47,6 +47,7 @@ class Simulation:
         scenario: what is simulated.
         arrivals: who asks when, from 0 on and in order; later ones than ``duration_us`` are not drawn.
         on_end: called with (request, instant from 0 on) when a request ends; what it returns arrives too. For closed loops.
+        on_offer: called with (number, arrival) when a request is sent.
         append: where the log goes.
         observers: see every event.
         compute: answers planning problems.
@@ -61,6 +62,7 @@ class Simulation:
         arrivals: Iterator[Arrival],
         *,
         on_end: Callable[[Arrival, Instant], Arrival | None] | None = None,
+        on_offer: Callable[[int, Arrival], None] | None = None,
         append: Append | None = None,
         observers: tuple[Observer, ...] = (),
         compute: Callable[[Problem], PlanTable] = compute,
@@ -81,6 +83,7 @@ class Simulation:
         self.in_flight: dict[int, Arrival] = {}
         self._arrivals = arrivals
         self._on_end = on_end
+        self._on_offer = on_offer
         self._kinds = {name: _Kinds(app, stream_seed(scenario.seed, _KINDS)) for name, app in self.apps.items()}
 
     def deploy(self) -> None:
