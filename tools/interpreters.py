@@ -50,23 +50,25 @@ def environment(version: tuple[int, int, int]) -> Path:
     return ROOT / f".venv-{version[0]}.{version[1]}"
 
 
+def was_made_by(version: tuple[int, int, int]) -> bool:
+    """Whether the environment was once complete, with this very interpreter."""
+    ready = environment(version) / ".ready"
+    return ready.is_file() and ready.read_text().strip() == ".".join(map(str, version))
+
+
 def is_ready(version: tuple[int, int, int]) -> bool:
     """Whether the environment was made by this very interpreter and after the last change of what it is made from."""
     ready = environment(version) / ".ready"
-    if not ready.is_file() or ready.read_text().strip() != ".".join(map(str, version)):
-        return False
-    return all(ready.stat().st_mtime >= (ROOT / name).stat().st_mtime for name in INPUTS)
+    return was_made_by(version) and all(ready.stat().st_mtime >= (ROOT / name).stat().st_mtime for name in INPUTS)
 
 
 def install(version: tuple[int, int, int], python: Path) -> str:
     """Make or renew one environment; the reason in one line if that failed, else nothing."""
     folder, name = environment(version), ".".join(map(str, version))
+    make: list[list[str | Path]] = [] if was_made_by(version) else [[python, "-m", "venv", "--clear", folder]]
     (folder / ".ready").unlink(missing_ok=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for command in (
-        [python, "-m", "venv", "--clear", folder],
-        [*pip, "--constraint", "constraints.txt", "--editable", "."],
-    ):
+    pip: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in (*make, [*pip, "--constraint", "constraints.txt", "--editable", "."]):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
