@@ -119,7 +119,7 @@ def normal_at(probability: float) -> float:
 def _half_normal() -> Quantiles:
     """The absolute value of a normal: the square root of twice a gamma of shape 1/2."""
     solver = _GammaSolver(0.5)
-    return Quantiles(lambda tail: sqrt(2 * solver.value_above(tail)), has_unit_mean=False)
+    return Quantiles(lambda tail: 0.0 if tail == _BOTTOM else sqrt(2 * solver.value_above(tail)), has_unit_mean=False)
 
 
 @lru_cache(1)
