@@ -68,7 +68,7 @@ install: $(READY)
 
 check: $(READY)
 	$(call lane,check,180,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && \
-	for example in examples/*/; do MYPYPATH=src:$$example $(BIN)/mypy $$example*.py || exit 1; done)
+	for example in $(sort $(dir $(wildcard examples/*/*.py))); do MYPYPATH=src:$$example $(BIN)/mypy $$example*.py || exit 1; done)
 
 test: $(READY)
 	$(call lane,test,720,$(if $(PYTEST_ARGS),$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS),$(tests)))
