@@ -61,14 +61,15 @@ def latency_figure(go: Any, runs: Sequence[Run], app: str) -> Any:
         if own is None:
             continue
         slo_ms, target = own.slo_ms, own.target
-        is_wide = is_wide or (own.latency.count > 0 and own.latency.max_ms > 8 * max(own.latency.p50_ms, 0.001))
+        widest = max(own.latency.max_ms, own.slo_ms)
+        is_wide = is_wide or (own.latency.count > 0 and widest > 8 * max(own.latency.p50_ms, 0.001))
         figure.add_scatter(
             x=[value for value, _ in own.cdf_ms], y=[fraction for _, fraction in own.cdf_ms], mode="lines", name=run.name,
             line={"color": run.colour, "width": 2, "shape": "hv"}, hovertemplate="%{x:.4g} ms: %{y:.2%}",
         )  # fmt: skip
-    figure.add_vline(
-        x=slo_ms, line={"color": SLO_COLOUR, "dash": "dash"}, annotation_text=f"SLO {slo_ms:g} ms for {target:.4g}",
-        annotation_position="bottom right", annotation_font_color=SLO_COLOUR,
+    figure.add_scatter(
+        x=[slo_ms, slo_ms], y=[0, 1], mode="lines", name=f"SLO: {100 * target:.4g} % within {slo_ms:g} ms",
+        line={"color": SLO_COLOUR, "dash": "dash", "width": 1.5}, hoverinfo="skip",
     )  # fmt: skip
     _lay_out(figure, "latency of answered requests (ms)", "fraction at or below")
     figure.update_layout(yaxis_range=[0, 1.02], yaxis_tickformat=".0%", xaxis_type="log" if is_wide else "linear")
@@ -196,16 +197,17 @@ def gantt_figure(go: Any, run: Run) -> Any:
         for bars, opacity in ((warm, 1.0), (cold, 0.35)):
             figure.add_bar(
                 y=[span.instance for _, _, span in bars], base=[begin for begin, _, _ in bars],
-                x=[max(until - begin, 0.0) for begin, until, _ in bars], orientation="h", name=label, legendgroup=label,
+                x=[max(until - begin, 0.0) for begin, until, _ in bars], orientation="h", width=0.8, name=label,
+                legendgroup=label,
                 showlegend=bars is warm, marker_color=COLOURS[at % len(COLOURS)], marker_line_width=0, opacity=opacity,
                 hovertext=[_hover(span, until) for _, until, span in bars], hoverinfo="text",
             )  # fmt: skip
     _lay_out(figure, "time (s)", "instance")
-    rows = len({span.instance for span in spans})
-    figure.update_layout(
-        barmode="overlay", bargap=0.15, yaxis_autorange="reversed", height=min(900, max(240, 120 + 14 * rows)),
-    )  # fmt: skip
-    if rows <= MAX_CHANGES:
+    numbers = sorted({span.instance for span in spans})
+    figure.update_layout(barmode="overlay", height=min(1200, max(240, 140 + 18 * len(numbers))))
+    if numbers:
+        figure.update_layout(yaxis_range=[numbers[-1] + 0.6, numbers[0] - 0.6])
+    if len(numbers) <= MAX_CHANGES:
         figure.update_layout(yaxis_dtick=1)
     return figure
 

@@ -31,8 +31,10 @@ h3 { margin: 0 0 4px; font-size: 14px; font-weight: 600; color: var(--dim); } p 
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; min-width: 0;
   overflow-x: auto; } .wide { grid-column: 1 / -1; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--dim); font-weight: 600; } th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
+th, td { padding: 4px 8px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--dim); font-weight: 600; } td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+.free { display: inline-block; min-width: 12em; white-space: normal; } small { color: var(--dim); font-weight: 400; }
 tr:last-child td { border-bottom: 0; } .good { color: var(--good); } .bad { color: var(--bad); }
 """
 _COLOURS = """
@@ -65,22 +67,26 @@ def page(results: Sequence[RunResult], comparison: Comparison | None = None, tit
     if comparison is not None:
         parts.append(_comparison(comparison))
     for app in dict.fromkeys(app.name for run in runs for app in run.result.apps):
-        parts.append(f"<h2>{escape(app)}</h2>")
+        slos = dict.fromkeys(f"{own.slo_ms:g} ms for {percent(own.target)}" for _, own in _apps(runs, app))
+        parts.append(f"<h2>{escape(app)} <small>SLO: {escape(', '.join(slos))}</small></h2>")
         parts.append('<div class="cards">' + _summary(runs, app))
         for name, make in (
             ("Latency against the SLO", latency_figure),
             ("Offered rate and goodput", rate_figure),
             ("Instances", instances_figure),
             ("Cost", cost_figure),
-            ("Where the time goes: of a request, and of a visit to each function", shares_figure),
         ):
             parts.append(figures.card(name, make(go, runs, app)))
+        name = "Where the time goes: of a request along its critical path, and of a visit to each function"
+        parts.append(figures.card(name, shares_figure(go, runs, app), "card wide"))
         parts.append(_functions(runs, app) + _regranulations(runs, app) + "</div>")
     parts.append('<h2>Instances</h2><div class="cards">')
     for run in runs:
         left = run.result.instances_left_out
         more = f" (the first {len(run.result.instances)}; {left} more are left out)" if left else ""
-        parts.append(figures.card(f"{run.name}{more}", gantt_figure(go, run), "card wide"))
+        parts.append(
+            figures.card(f"{run.name if len(runs) > 1 else 'From start to end'}{more}", gantt_figure(go, run), "card wide")
+        )
     parts.append(_nodes(runs) + "</div>")
     parts.append(_provenance(runs))
     body = "\n".join(parts)
@@ -110,7 +116,7 @@ class _Figures:
 def _names(results: Sequence[RunResult]) -> list[str]:
     """A name for each run: policy and seed where they tell runs apart, else its number."""
     if len(results) == 1:
-        return [results[0].headline]
+        return [results[0].kind]
     for parts in (("policy",), ("policy", "seed"), ("cluster", "policy"), ("workload", "policy", "seed"), ("kind",)):
         names = [_name(result, parts) for result in results]
         if len(set(names)) == len(names) and all(names):
@@ -148,13 +154,19 @@ def _table(head: Cells, rows: Iterable[Cells], title: str = "", kind: str = "car
     return f'<div class="{kind}">{heading}<table><thead><tr>{shown}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def _run_column(runs: Sequence[Run], cell: str) -> tuple[str, ...]:
+    """A cell of the column that tells runs apart; a single run needs none."""
+    return (cell,) if len(runs) > 1 else ()
+
+
 def _apps(runs: Sequence[Run], name: str) -> list[tuple[Run, AppResult]]:
     return [(run, app) for run in runs if (app := run.app(name)) is not None]
 
 
 def _summary(runs: Sequence[Run], name: str) -> str:
     head = (
-        *("run", "SLO", "attainment", "offered", "answered", "not answered", "goodput", "p50 ms", "p95 ms", "p99 ms"),
+        *_run_column(runs, "run"),
+        *("attainment", "offered", "answered", "not answered", "goodput", "p50 ms", "p95 ms", "p99 ms"),
         *("max ms", "billed USD", "provisioned USD", "per 1000", "cold starts", "granularity"),
     )
     rows = []
@@ -164,8 +176,7 @@ def _summary(runs: Sequence[Run], name: str) -> str:
         quantiles = [number(each) if own.count else "–" for each in (own.p50_ms, own.p95_ms, own.p99_ms, own.max_ms)]
         rows.append(
             (
-                run.name,
-                f"{app.slo_ms:g} ms for {percent(app.target)}",
+                *_run_column(runs, run.name),
                 f'<span class="{state}">{percent(app.attainment)}</span>',
                 f"{app.offered:,} ({number(app.offered_per_s)}/s)",
                 f"{app.answered:,}",
@@ -176,7 +187,7 @@ def _summary(runs: Sequence[Run], name: str) -> str:
                 number(cost.provisioned_usd),
                 f"{number(cost.billed_usd_per_1000)} / {number(cost.provisioned_usd_per_1000)}",
                 str(app.cold_starts.count),
-                escape(app.grain),
+                f'<span class="free">{escape(app.grain)}</span>',
             )
         )
     return _table(head, rows)
@@ -184,7 +195,7 @@ def _summary(runs: Sequence[Run], name: str) -> str:
 
 def _functions(runs: Sequence[Run], name: str) -> str:
     head = (
-        *("function", "run", "invocations", "mean batch", "queue ms", "cold ms", "service ms", "hop ms"),
+        *("function", *_run_column(runs, "run"), "invocations", "mean batch", "queue ms", "cold ms", "service ms", "hop ms"),
         *("billed USD", "provisioned USD", "utilisation", "most instances", "cold starts"),
     )
     rows = []
@@ -194,7 +205,7 @@ def _functions(runs: Sequence[Run], name: str) -> str:
             rows.append(
                 (
                     escape(each.name),
-                    run.name,
+                    *_run_column(runs, run.name),
                     f"{each.invocations:,}",
                     number(each.mean_batch),
                     *map(number, (own.queue_ms, own.cold_ms, own.service_ms, own.hop_ms)),
@@ -210,20 +221,30 @@ def _functions(runs: Sequence[Run], name: str) -> str:
 
 def _regranulations(runs: Sequence[Run], name: str) -> str:
     rows = [
-        (str(number), run.name, f"{change.at_s:.6g}", escape(change.previous), escape(change.grain))
+        (str(number), *_run_column(runs, run.name), f"{change.at_s:.6g}", escape(change.previous), escape(change.grain))
         for run, app in _apps(runs, name)
         for number, change in enumerate(app.regranulations, start=1)
     ]
-    return _table(("", "run", "at s", "from", "to"), rows, "Re-granulations") if rows else ""
+    return _table(("", *_run_column(runs, "run"), "at s", "from", "to"), rows, "Re-granulations") if rows else ""
 
 
 def _nodes(runs: Sequence[Run]) -> str:
     rows = [
-        (escape(node.name), run.name, number(node.usable_cores), percent(node.allocated_fraction), percent(node.utilisation))
+        (
+            escape(node.name),
+            *_run_column(runs, run.name),
+            number(node.usable_cores),
+            percent(node.allocated_fraction),
+            percent(node.utilisation),
+        )
         for run in runs
         for node in run.result.nodes
     ]
-    return _table(("node", "run", "cores", "allocated", "busy of what was allocated"), rows, "Nodes") if rows else ""
+    return (
+        _table(("node", *_run_column(runs, "run"), "cores", "allocated", "busy of what was allocated"), rows, "Nodes")
+        if rows
+        else ""
+    )
 
 
 def _comparison(comparison: Comparison) -> str:
@@ -267,7 +288,7 @@ def _provenance(runs: Sequence[Run]) -> str:
             "versions": ", ".join(f"{name} {version}" for name, version in own.versions.items()),
             "digests": ", ".join(f"{name} {digest}" for name, digest in own.digests.items()),
         }
-        rows.extend((run.name, name, escape(value)) for name, value in facts.items() if value)
+        rows.extend((name, *_run_column(runs, run.name), escape(value)) for name, value in facts.items() if value)
     if not rows:
         return ""
-    return '<h2>Made of</h2><div class="cards">' + _table(("run", "", ""), rows) + "</div>"
+    return '<h2>Made of</h2><div class="cards">' + _table(("", *_run_column(runs, "run"), ""), rows) + "</div>"

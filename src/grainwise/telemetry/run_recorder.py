@@ -310,7 +310,7 @@ class RunRecorder:
                     tenant = OTHER
                 sums = app.tenants.setdefault(tenant, TenantSums())
             sums.offered += 1
-        self._flights[event.request] = Flight(event.app, tenant, now, app.grain, True)
+        self._flights[event.request] = Flight(event.app, tenant, now, app.grain, self._is_counting)
 
     def _respond(self, action: Respond, now: Instant) -> None:
         flight = self._flights.pop(action.request, None)
