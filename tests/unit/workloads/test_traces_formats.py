@@ -1,7 +1,9 @@
 """Every format of traces from a few rows: what becomes of them, and what is said of a row that is wrong."""
 
 import io
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -209,3 +211,10 @@ def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(PlatformError, match=r'pip install "grainwise\[report\]"'):
         load(b"PAR1....PAR1", "f.parquet")
+
+
+def test_the_guide_names_every_format_and_its_example_holds():
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "traces.md").read_text()
+    assert [known.name for known in FORMATS if f"`{known.name}`" not in page] == []
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(compile(example, "traces.md", "exec"), {})

@@ -70,7 +70,7 @@ def get_trace(public: PublicTrace, folder: Path, progress: Progress, *, max_byte
                 asyncio.run(_download(public, part, progress, max_bytes))
                 found = _checked(public, path, part, is_new=True)
                 part.flush()
-                os.chmod(part.name, 0o644)  # noqa: PTH101
+                Path(part.name).chmod(0o644)
                 Path(part.name).replace(path)
             finally:
                 Path(part.name).unlink(missing_ok=True)

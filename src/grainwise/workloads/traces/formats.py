@@ -1,9 +1,11 @@
 """The formats of published traces: by which columns each is known, and how its rows become arrivals."""
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.errors import ArtifactError, ConfigurationError
@@ -11,13 +13,14 @@ from grainwise.domain.time import MILLISECOND, SECOND, Instant, Micros
 from grainwise.workloads.integers import SplitMix64
 from grainwise.workloads.recorded import Recorded
 from grainwise.workloads.traces.calendar import micros_of
-from grainwise.workloads.traces.tables import Table, open_table, shown
+from grainwise.workloads.traces.tables import Cell, Table, open_table, shown
 
 MAX_ARRIVALS = 20_000_000
 MINUTE: Micros = 60 * SECOND
 MINUTES_PER_DAY = 1440
 MOONCAKE_STEP: Micros = 3 * SECOND
 _HASH = 32
+_DIGITS = 16
 
 
 class Choice(NamedTuple):
@@ -92,18 +95,21 @@ def recognise(table: Table) -> Format:
 
 def _instants(table: Table, found: Iterable[Arrival], note: str, *, from_first: bool) -> Recorded:
     """Sorts arrivals; ``from_first`` puts the first at 0, for formats whose clock has an arbitrary origin."""
-    taken: list[Arrival] = []
+    instants, sizes = array("q"), array("d")
     for arrival in found:
-        if len(taken) >= MAX_ARRIVALS:
+        if len(instants) >= MAX_ARRIVALS:
             raise ArtifactError(f"{table.name} holds more than {MAX_ARRIVALS:,} arrivals: choose one app, or cut the file")
-        taken.append(arrival)
-    if not taken:
+        instants.append(arrival.at)
+        if arrival.size is not None:
+            sizes.append(arrival.size)
+    if not instants:
         raise ArtifactError(f"{table.name} holds no arrivals")
-    taken.sort(key=lambda arrival: arrival.at)
-    origin = taken[0].at if from_first else 0
-    instants = [arrival.at - origin for arrival in taken]
-    sizes = [arrival.size for arrival in taken if arrival.size is not None]
-    return Recorded(table.name, instants, sizes if len(sizes) == len(instants) else [], instants[-1] + 1, note)
+    times = np.asarray(instants)
+    # Stable: arrivals of one instant keep the order of the file.
+    order = np.argsort(times, kind="stable")
+    times = times[order] - (times.min() if from_first else 0)
+    in_order = np.asarray(sizes)[order].tolist() if sizes else []
+    return Recorded(table.name, times.tolist(), in_order, int(times[-1]) + 1, note)
 
 
 def _counted(table: Table, counts: list[int], interval_us: Micros, note: str) -> Recorded:
@@ -145,15 +151,21 @@ class Chosen:
 
 def _azure_functions_2019(table: Table, choice: Choice) -> Recorded:
     minutes = tuple(str(minute) for minute in range(1, MINUTES_PER_DAY + 1) if str(minute) in table.columns)
-    counts = [0] * len(minutes)
+    totals = np.zeros(len(minutes), dtype=np.int64)
     chosen = Chosen(table, choice.only)
     for number, (app, function, *cells) in table.rows("HashApp", "HashFunction", *minutes):
         if chosen.takes(str(app), str(function)):
-            for at, (minute, cell) in enumerate(zip(minutes, cells, strict=True)):
-                if cell not in ("0", 0):
-                    counts[at] += table.count(number, minute, cell)
+            totals += _whole(table, number, minutes, cells)
     chosen.check()
-    return _counted(table, counts, MINUTE, _of(AZURE_FUNCTIONS_2019, choice))
+    return _counted(table, totals.tolist(), MINUTE, _of(AZURE_FUNCTIONS_2019, choice))
+
+
+def _whole(table: Table, number: int, columns: tuple[str, ...], cells: list[Cell]) -> Any:
+    """The cells as whole numbers; one by one, to name the cell, only where they are not all."""
+    texts = [cell for cell in cells if isinstance(cell, str) and len(cell) < _DIGITS]
+    if len(texts) == len(cells) and all(map(str.isdecimal, texts)):
+        return np.asarray(list(map(int, texts)), dtype=np.int64)
+    return np.asarray([table.count(number, column, cell) for column, cell in zip(columns, cells, strict=True)], dtype=np.int64)
 
 
 def _azure_functions_2021(table: Table, choice: Choice) -> Recorded:

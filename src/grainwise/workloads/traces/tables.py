@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -139,7 +140,9 @@ def _csv_table(source: Path | bytes, name: str) -> Table:
         raise ArtifactError(f"{name} is empty: it should begin with a line that names its columns")
 
     def read(columns: tuple[str, ...]) -> Iterator[Row]:
+        # Of a single column itemgetter would give the bare cell.
         indexes = [header.index(column) for column in columns]
+        pick = itemgetter(*indexes) if len(indexes) > 1 else lambda cells: (cells[indexes[0]],)
         with _csv_rows(source, name) as lines:
             next(lines, None)
             for cells in lines:
@@ -149,7 +152,7 @@ def _csv_table(source: Path | bytes, name: str) -> Table:
                     raise ArtifactError(
                         f"{name}, line {lines.line_num}: {len(cells)} columns where the header has {len(header)}"
                     )
-                yield lines.line_num, tuple(cells[index] for index in indexes)
+                yield lines.line_num, pick(cells)
 
     return Table(name, header, "line", read)
 
