@@ -28,7 +28,7 @@ from grainwise.gateway.limits import Limits
 from grainwise.gateway.server import Addresses, Server
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.table import compute
-from grainwise.predictors.fit import latency_model, workload_of
+from grainwise.predictors.fit import hop_model, latency_model, workload_of
 from grainwise.predictors.latency import LatencyModel
 from grainwise.profiles.artifact import Profile, digest
 from grainwise.runtimes.driver import Driver
@@ -206,7 +206,7 @@ class Serving:
             number=0,
             app=self.spec,
             model=latency_model(self.measured, self.spec),
-            hop=self.measured.hop,
+            hop=hop_model(self.measured),
             workload=workload_of(self.measured, rate_per_s),
             nodes=(node,),
             capabilities=self.runtime.capabilities,

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ArtifactError
+from grainwise.domain.machine import HopModel
 from grainwise.predictors.latency import RESIDUAL_LEVELS, ColdStartModel, LatencyModel, StageModel
 from grainwise.predictors.workload import Workload
 from grainwise.profiles.artifact import Point, Profile, StageProfile, digest
@@ -54,14 +55,14 @@ def latency_model(profile: Profile, spec: AppSpec | None = None) -> LatencyModel
         points = _points(profile, index)
         if not points:
             raise ArtifactError(_unusable(stage))
-        fit = _as_means(_fit(points), points)
+        fit = _corrected(_as_means(_fit(points), points), profile, index)
         errors = _held_out(points)
         stages.append(
             StageModel(
                 *fit.coefficients,
                 share_cores=fit.share_cores,
                 share_factors=fit.share_factors,
-                residual_quantiles=_residuals(points, fit),
+                residual_quantiles=_quantiles(_calibrated(profile, index) or _ratios(points, fit)),
                 held_out_error_fraction=float(np.mean(errors)) if errors else UNKNOWN_ERROR_FRACTION,
                 memory_mib=max(stage.memory_mib, hints.get(stage.declared, 0.0)),
                 load_us=stage.load_us,
@@ -107,7 +108,8 @@ def _variants(profile: Profile) -> tuple[tuple[float, ...], ...]:
 def residuals(profile: Profile) -> tuple[tuple[float, ...], ...]:
     """For each stage the measured over the predicted run time of every warm repeat of every configuration, in order.
 
-    These are what a simulated call is drawn from: the fit's misses and the noise of the machine together.
+    These are what a simulated call is drawn from: the fit's misses and the noise of the machine together. Where live runs have
+    calibrated a stage, they are those of the runs.
 
     Raises:
         ArtifactError: a stage has no point with outcome ``ok``.
@@ -117,8 +119,14 @@ def residuals(profile: Profile) -> tuple[tuple[float, ...], ...]:
         points = _points(profile, index)
         if not points:
             raise ArtifactError(_unusable(stage))
-        found.append(tuple(sorted(_ratios(points, _as_means(_fit(points), points)))))
+        found.append(_calibrated(profile, index) or tuple(sorted(_ratios(points, _as_means(_fit(points), points)))))
     return tuple(found)
+
+
+def hop_model(profile: Profile) -> HopModel:
+    """What a hop costs: as live runs have calibrated it, else as the profiler measured it."""
+    calibration = profile.calibration
+    return profile.hop if calibration is None else calibration.hop
 
 
 def configurations(profile: Profile) -> list[Configuration]:
@@ -245,9 +253,23 @@ def _held_out(points: Sequence[Point]) -> list[float]:
     return errors
 
 
-def _residuals(points: Sequence[Point], fit: _Fit) -> tuple[float, ...]:
-    """Quantiles of measured over predicted, every repeat counted."""
-    return tuple(float(value) for value in np.quantile(np.array(_ratios(points, fit)), RESIDUAL_LEVELS))
+def _corrected(fit: _Fit, profile: Profile, index: int) -> _Fit:
+    """The same fit, its mean corrected by what live runs have shown."""
+    if profile.calibration is None:
+        return fit
+    factor = profile.calibration.stages[index].factor
+    base, per_item, per_size = fit.coefficients
+    return _Fit((base * factor, per_item * factor, per_size * factor), fit.share_cores, fit.share_factors)
+
+
+def _calibrated(profile: Profile, index: int) -> tuple[float, ...]:
+    """Residuals of a stage in live runs; empty where there were none, or too few."""
+    return () if profile.calibration is None else profile.calibration.stages[index].residuals
+
+
+def _quantiles(ratios: Sequence[float]) -> tuple[float, ...]:
+    """Measured over predicted at the tabulated levels, every repeat counted."""
+    return tuple(float(value) for value in np.quantile(np.array(ratios), RESIDUAL_LEVELS))
 
 
 def _ratios(points: Sequence[Point], fit: _Fit) -> list[float]:

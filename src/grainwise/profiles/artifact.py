@@ -98,13 +98,62 @@ class ColdParts(Struct, frozen=True, forbid_unknown_fields=True):
     import_us: float
 
 
+class CallGroup(Struct, frozen=True, forbid_unknown_fields=True):
+    """Calls of one batch at one share in a live run: ``factor`` is measured over predicted time, summed over the calls."""
+
+    items: int
+    cpu_cores: float
+    calls: int
+    factor: float
+
+
+class StageCalibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a live run says about the predictions of one stage.
+
+    ``factor`` corrects the mean; ``residuals`` are evenly spaced quantiles of measured over corrected time, empty where there
+    were too few calls to tell.
+    """
+
+    name: str
+    calls: int
+    factor: float
+    residuals: tuple[float, ...]
+    groups: tuple[CallGroup, ...]
+
+
+class DoorCalibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """Mean time from a client's send to the controller, and from the controller's answer to the client."""
+
+    requests: int
+    ingress_us: float
+    egress_us: float
+
+
+class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """Corrections of a profile from live runs on the machine that was profiled; ``runs`` says which.
+
+    ``hop`` is what an invocation takes beyond its calls, both messages and all work around the stages; ``hop_residuals`` are
+    evenly spaced quantiles of measured over predicted. ``foreign_cores`` is what else the machine was busy with.
+    """
+
+    date: str
+    app_digest: str
+    runs: tuple[str, ...]
+    foreign_cores: float
+    stages: tuple[StageCalibration, ...]
+    hop: HopModel
+    hop_residuals: tuple[float, ...]
+    door: DoorCalibration
+
+
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that is known about an app on one device class, with where it came from.
 
     ``app_digest`` is ``AppSpec.digest``, ``source_digest`` that of the app file and its own modules. ``entry_bytes`` is the
     mean length of each entry value, ``libraries`` maps the names of loaded libraries to their versions. ``process_mib`` is the
     memory of an instance without any stage; it is the same figure as ``hop.process_mib``, which is what the planner reads.
-    ``is_complete`` is false while the profiler has not yet spent its budget: such a profile can be resumed.
+    ``is_complete`` is false while the profiler has not yet spent its budget: such a profile can be resumed. ``calibration``
+    corrects what is predicted from the rest; None where there was none.
     """
 
     schema: int
@@ -123,6 +172,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     hop: HopModel
     stages: tuple[StageProfile, ...]
     is_complete: bool = True
+    calibration: Calibration | None = None
 
 
 class _Head(Struct):
@@ -160,6 +210,9 @@ def write(profile: Profile) -> bytes:
     """Encode a profile: fields in a fixed order, a line per measured point, so that two versions can be compared as a diff."""
     plain = msgspec.to_builtins(profile)
     plain["libraries"] = dict(sorted(profile.libraries.items()))
+    if profile.calibration is None:
+        # A profile without one reads, and digests, as it did before there were any.
+        del plain["calibration"]
     return (_render(plain, 0) + "\n").encode()
 
 
@@ -230,11 +283,33 @@ def _check_values(profile: Profile) -> None:
                         f"Field `{place}.{field}` of the profile has an impossible value: {getattr(point, field)}. "
                         "Run `grainwise profile APP` to measure again."
                     )
+    if profile.calibration is not None:
+        measured.extend(_calibrated(profile, profile.calibration))
     for field, value in measured:
         if value < 0:
             raise ArtifactError(
                 f"Field `{field}` of the profile is negative: {value:g}. Run `grainwise profile APP` to measure again."
             )
+
+
+def _calibrated(profile: Profile, calibration: Calibration) -> list[tuple[str, float]]:
+    """The numbers of a calibration, which must be of this app and these stages."""
+    for field, theirs, ours in (
+        ("app_digest", calibration.app_digest, profile.app_digest),
+        ("stages", "+".join(stage.name for stage in calibration.stages), _names(profile)),
+    ):
+        if theirs != ours:
+            raise ArtifactError(
+                f"Field `calibration.{field}` of the profile is {theirs!r}, but the profile is of {ours!r}. "
+                "Run `grainwise calibrate APP --apply` to measure again."
+            )
+    found = [*_numbers("calibration.hop", calibration.hop), *_numbers("calibration.door", calibration.door)]
+    found.extend((f"calibration.hop_residuals[{at}]", value) for at, value in enumerate(calibration.hop_residuals))
+    for stage in calibration.stages:
+        place = f"calibration.stages[{stage.name}]"
+        found.extend(_numbers(place, stage))
+        found.extend((f"{place}.residuals[{at}]", value) for at, value in enumerate(stage.residuals))
+    return found
 
 
 def _numbers(place: str, record: Struct) -> list[tuple[str, float]]:

@@ -11,7 +11,7 @@ from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.machine import HopModel
 from grainwise.domain.plan import Plan
 from grainwise.planning.problem import Workload
-from grainwise.predictors.fit import latency_model, residuals, workload_of
+from grainwise.predictors.fit import hop_model, latency_model, residuals, workload_of
 from grainwise.predictors.latency import LatencyModel
 from grainwise.profiles.artifact import Profile
 from grainwise.simulation.contents import Kind
@@ -20,7 +20,8 @@ from grainwise.simulation.contents import Kind
 class SimulatedApp(Struct, frozen=True):
     """One app under simulation.
 
-    ``residuals`` has per stage the measured over the predicted run times, all equally likely; empty for a world without noise.
+    ``residuals`` has per stage the measured over the predicted run times, all equally likely; empty for a world without noise;
+    ``hop_residuals`` are those of hops.
     ``kinds`` are the kinds of requests, equally frequent. ``workload`` is the forecast that the controller is deployed with.
     ``plan`` is served from the first moment on; ``provenance`` says what the figures come from.
     """
@@ -32,6 +33,7 @@ class SimulatedApp(Struct, frozen=True):
     kinds: tuple[Kind, ...]
     plan: Plan
     residuals: tuple[tuple[float, ...], ...] = ()
+    hop_residuals: tuple[float, ...] = ()
     config: AppConfig = AppConfig()
     provenance: str = ""
 
@@ -84,11 +86,12 @@ def simulated_app(
     return SimulatedApp(
         spec=spec,
         model=latency_model(profile, spec),
-        hop=hop or profile.hop,
+        hop=hop or hop_model(profile),
         workload=workload_of(profile, rate_per_s),
         kinds=kinds_of(profile),
         plan=plan,
         residuals=residuals(profile),
+        hop_residuals=profile.calibration.hop_residuals if profile.calibration is not None and hop is None else (),
         config=config or AppConfig(),
         provenance=f"profile of {profile.date} on {profile.machine.cpu_model}",
     )
