@@ -1,0 +1,39 @@
+import io
+
+from rich.console import Console, RenderableType
+
+from grainwise.reports.text import render_comparison, render_result
+from grainwise.telemetry.compare import Replicated, compare
+from grainwise.telemetry.result import RunResult
+from grainwise.telemetry.run_recorder import RunRecorder
+
+EVIL = "</script><script>alert(1)</script><b>&[red]"
+
+
+def shown(renderable: RenderableType) -> list[str]:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_the_first_line_says_what_kind_of_run_it_is_and_on_what(runs: tuple[RunResult, ...]) -> None:
+    lines = shown(render_result(runs[0]))
+    assert lines[0].strip() == "simulated on the virtual world"
+    said = "\n".join(lines)
+    for word in ("attainment", "p50 / p95 / p99", "provisioned", "queue", "hop", "utilisation", EVIL, "re-granulated at"):
+        assert word in said
+
+
+def test_a_comparison_shows_intervals_and_what_is_resolved(runs: tuple[RunResult, ...]) -> None:
+    lines = shown(render_comparison(compare([Replicated("slack", runs[:2]), Replicated("plain", runs[2:])])))
+    assert lines[0].strip() == "simulated on the virtual world"
+    said = "\n".join(lines)
+    assert " ± " in said
+    assert "plain − slack" in said
+    assert "(differs)" in said
+    assert EVIL in said
+
+
+def test_an_empty_run_is_rendered() -> None:
+    assert shown(render_result(RunRecorder("measured").result()))[0].strip() == "measured on hardware that was not named"
