@@ -39,7 +39,7 @@ def list_all(as_json: Json = False) -> None:
         list_traces(as_json)
 
 
-@traces.command(epilog="Example: grainwise trace get azure-llm-2023-code --to traces")
+@traces.command(epilog="Example: grainwise trace get azure_llm_2023_code --to traces")
 def get(
     name: Annotated[str, typer.Argument(help="A public trace, as grainwise trace list names it.")],
     to: Annotated[Path | None, typer.Option(help="The folder; default: the one that GRAINWISE_TRACES names.")] = None,

@@ -54,10 +54,10 @@ def test_a_path_needs_no_folder_and_a_format_may_be_forced(folder, monkeypatch):
 
 
 def test_a_trace_that_is_not_there_is_told_with_those_that_are(folder, monkeypatch):
-    said = grainwise("trace", "describe", "azure-llm-2023-code")
+    said = grainwise("trace", "describe", "azure_llm_2023_code")
     assert said.code == 2
     assert "(there: even)" in said.err
-    assert "grainwise trace get azure-llm-2023-code" in said.err
+    assert "grainwise trace get azure_llm_2023_code" in said.err
     assert "fitted:azure_llm_2023_code is a generator fitted to its published statistics" in said.err
     monkeypatch.delenv("GRAINWISE_TRACES")
     assert "there is no trace 'x', and GRAINWISE_TRACES names no folder" in grainwise("trace", "describe", "x").err
@@ -80,7 +80,7 @@ def test_a_stand_in_says_that_it_is_none_of_the_trace():
 def test_what_there_is_and_can_be_had_is_listed(folder, monkeypatch):
     said = grainwise("trace", "list")
     assert "even.csv" in said.out
-    assert "azure-functions-2019" in said.out
+    assert "azure_functions_2019" in said.out
     assert "fitted:azure_llm_2023_code" in said.out
     assert grainwise("trace", "list", "--json").json["here"] == ["even.csv"]
     monkeypatch.delenv("GRAINWISE_TRACES")
@@ -114,7 +114,7 @@ def test_a_wrong_hash_fails_and_leaves_no_file(folder, monkeypatch):
 
 def test_a_download_needs_a_folder(monkeypatch):
     monkeypatch.delenv("GRAINWISE_TRACES", raising=False)
-    said = grainwise("trace", "get", "azure-llm-2023-code")
+    said = grainwise("trace", "get", "azure_llm_2023_code")
     assert said.code == 2
     assert "--to FOLDER, or set GRAINWISE_TRACES" in said.err
 

@@ -136,5 +136,5 @@ def test_the_catalogue_says_where_from_and_under_which_terms():
         assert entry.licence
         assert entry.citation
         assert entry.sha256 is None or len(entry.sha256) == 64
-    with pytest.raises(ConfigurationError, match="no public trace 'x' in the catalogue; known: azure-llm-2023-code"):
+    with pytest.raises(ConfigurationError, match="no public trace 'x' in the catalogue; known: azure_llm_2023_code"):
         find_public("x")

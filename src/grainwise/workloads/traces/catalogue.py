@@ -31,8 +31,8 @@ class PublicTrace(Struct, frozen=True):
 
 CATALOGUE = (
     PublicTrace(
-        name="azure-llm-2023-code",
-        file="azure-llm-2023-code.csv",
+        name="azure_llm_2023_code",
+        file="azure_llm_2023_code.csv",
         url=f"{_AZURE}/AzureLLMInferenceTrace_code.csv",
         sha256="54e9a6d2a4bd06ba1e060304b900abbc74cbea53de96506e60fe5bb4f2277fb6",
         licence=_CC_BY,
@@ -40,8 +40,8 @@ CATALOGUE = (
         what="8,819 requests of a code-completion service in an hour; very bursty",
     ),
     PublicTrace(
-        name="azure-llm-2023-conv",
-        file="azure-llm-2023-conv.csv",
+        name="azure_llm_2023_conv",
+        file="azure_llm_2023_conv.csv",
         url=f"{_AZURE}/AzureLLMInferenceTrace_conv.csv",
         sha256="2f1e5b666d4e3055fdbba98598ce2ec307767b9064e03e2fa46676dbcc7d0bf8",
         licence=_CC_BY,
@@ -49,7 +49,7 @@ CATALOGUE = (
         what="19,366 requests of a chat service in an hour; smooth",
     ),
     PublicTrace(
-        name="azure-functions-2019",
+        name="azure_functions_2019",
         file="azurefunctions-dataset2019.tar.xz",
         url=f"{_AZURE_STORE}/azurepublicdatasetv2/azurefunctions_dataset2019/azurefunctions-dataset2019.tar.xz",
         sha256=None,
@@ -59,7 +59,7 @@ CATALOGUE = (
         unpack="tar xf azurefunctions-dataset2019.tar.xz",
     ),
     PublicTrace(
-        name="azure-functions-2021",
+        name="azure_functions_2021",
         file="AzureFunctionsInvocationTraceForTwoWeeksJan2021.rar",
         url=f"{_AZURE}/AzureFunctionsInvocationTraceForTwoWeeksJan2021.rar",
         sha256=None,
@@ -70,8 +70,8 @@ CATALOGUE = (
         unpack="unrar x AzureFunctionsInvocationTraceForTwoWeeksJan2021.rar",
     ),
     PublicTrace(
-        name="mooncake-conversation",
-        file="mooncake-conversation.jsonl",
+        name="mooncake_conversation",
+        file="mooncake_conversation.jsonl",
         url=f"{_MOONCAKE}/FAST25-release/traces/conversation_trace.jsonl",
         sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
         licence="Apache-2.0",
@@ -79,13 +79,13 @@ CATALOGUE = (
         what="12,031 requests of a chat service in an hour, in steps of 3 s",
     ),
     PublicTrace(
-        name="nasa-http-1995",
-        file="nasa-http-1995.tbz2",
+        name="nasa_http_1995",
+        file="nasa_http_1995.tbz2",
         url=f"{_COUNTS}/dataset/nasa/workload.tbz2",
         sha256="7fa62292d993dde1f278eaa039b50860203a86fbc93a8f92150a548191be4ded",
         licence="the Internet Traffic Archive says: the traces may be freely redistributed",
         citation="M. Arlitt and C. Williamson, Web Server Workload Characterization, SIGMETRICS 1996",
         what="requests per second of a web server over 59 days, counted by others from the archive's logs",
-        unpack="tar xf nasa-http-1995.tbz2",
+        unpack="tar xf nasa_http_1995.tbz2",
     ),
 )

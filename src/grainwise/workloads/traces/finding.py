@@ -54,9 +54,8 @@ def _what_there_is(name: str, folder: Path | None) -> str:
     hints = []
     if any(public.name == name for public in CATALOGUE):
         hints.append(f"download it with: grainwise trace get {name}")
-    alike = name.replace("-", "_")
-    if any(published.name == alike for published in PUBLISHED):
-        hints.append(f"{PREFIX}{alike} is a generator fitted to its published statistics")
+    if any(published.name == name for published in PUBLISHED):
+        hints.append(f"{PREFIX}{name} is a generator fitted to its published statistics")
     return where + "".join(f"; {hint}" for hint in hints)
 
 
