@@ -82,19 +82,20 @@ def expand(plan: FailurePlan, duration_us: Micros, rng: Rng) -> list[Failure]:
     One number is drawn from ``rng``; every entry draws from a stream of its own, so one more entry moves no other's failures.
 
     Raises:
-        ConfigurationError: the plan gives more than ``MAX_FAILURES`` failures.
+        ConfigurationError: an entry is expected to give more than ``MAX_FAILURES`` failures.
     """
+    for entry in plan.entries:
+        if entry.mtbf_us is not None and duration_us // entry.mtbf_us > MAX_FAILURES:
+            raise ConfigurationError(
+                f"the failures of {duration_us / SECOND:g} s would be more than {MAX_FAILURES}: "
+                f"raise the mean time between failures of {entry.kind}, {entry.mtbf_us} us, or simulate less time"
+            )
     base = rng.below(1 << 64)
     failures: list[Failure] = []
     for entry in plan.entries:
         stream = SplitMix64((base ^ (entry.stream + 1) * _GOLDEN) & _MASK)
         for at in _instants(entry, duration_us, stream):
             failures.append(Failure(at, entry.kind, entry.target, entry.duration_us, entry.factor, stream.below(1 << 32)))
-            if len(failures) > MAX_FAILURES:
-                raise ConfigurationError(
-                    f"the failures of {duration_us / SECOND:g} s are more than {MAX_FAILURES}: "
-                    f"raise the mean time between failures of {entry.kind}, or simulate less time"
-                )
     failures.sort(key=lambda failure: failure.at_us)
     return failures
 
