@@ -33,9 +33,9 @@ class SimulatedApp(Struct, frozen=True):
     kinds: tuple[Kind, ...]
     plan: Plan
     residuals: tuple[tuple[float, ...], ...] = ()
-    hop_residuals: tuple[float, ...] = ()
     config: AppConfig = AppConfig()
     provenance: str = ""
+    hop_residuals: tuple[float, ...] = ()
 
     def with_plan(self, plan: Plan, config: AppConfig | None = None) -> "SimulatedApp":
         """The same app under another plan."""

@@ -86,7 +86,10 @@ class PlannerModel(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that a simulation assumes about where it runs. ``hop`` None: each profile's own, as it was measured."""
+    """Everything that a simulation assumes about where it runs. ``hop`` None: each profile's own, as it was measured.
+
+    ``warms_up``: an instance makes the first call of each stage before it is ready; otherwise the first request pays for it.
+    """
 
     name: str
     nodes: tuple[ClusterNode, ...]
@@ -97,6 +100,7 @@ class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
     capabilities: Capabilities = SIMULATED
     hop: HopModel | None = None
     description: str = ""
+    warms_up: bool = True
 
     def node(self, name: str) -> ClusterNode:
         """The node of this name.
@@ -125,6 +129,7 @@ def this_machine(
     hop: HopModel | None = None,
     door: DoorModel | None = None,
     planner: PlannerModel | None = None,
+    warms_up: bool = True,
 ) -> Cluster:
     """The cluster of one machine that a simulation uses when no cluster file is given."""
     return Cluster(
@@ -137,4 +142,5 @@ def this_machine(
         planner=planner if planner is not None else PlannerModel(),
         capabilities=capabilities,
         hop=hop,
+        warms_up=warms_up,
     )

@@ -48,6 +48,7 @@ class Simulation:
         arrivals: who asks when, from 0 on and in order; later ones than ``duration_us`` are not drawn.
         on_end: called with (request, instant from 0 on) when a request ends; what it returns arrives too. For closed loops.
         on_offer: called with (number, arrival) when a request is sent.
+        kind_of: the kind of the request of a number, from 1 on; without it kinds are drawn, or follow the size of an arrival.
         append: where the log goes.
         observers: see every event.
         compute: answers planning problems.
@@ -63,6 +64,7 @@ class Simulation:
         *,
         on_end: Callable[[Arrival, Instant], Arrival | None] | None = None,
         on_offer: Callable[[int, Arrival], None] | None = None,
+        kind_of: Callable[[int], int] | None = None,
         append: Append | None = None,
         observers: tuple[Observer, ...] = (),
         compute: Callable[[Problem], PlanTable] = compute,
@@ -82,6 +84,7 @@ class Simulation:
         self.offered = 0
         self.in_flight: dict[int, Arrival] = {}
         self._arrivals = arrivals
+        self._kind_of = kind_of
         self._on_end = on_end
         self._on_offer = on_offer
         self._kinds = {name: _Kinds(app, stream_seed(scenario.seed, _KINDS)) for name, app in self.apps.items()}
@@ -164,9 +167,14 @@ class Simulation:
 
     def _arrive(self, arrival: Arrival) -> None:
         self.offered = number = self.offered + 1
-        kind, scale = self._kinds[arrival.app].draw(number, arrival.size)
+        if self._kind_of is not None:
+            kind, scale = self._kind_of(number), 1.0
+        else:
+            kind, scale = self._kinds[arrival.app].draw(number, arrival.size)
         way_in = self.scenario.cluster.door
         self.in_flight[number] = arrival
+        if self._on_offer is not None:
+            self._on_offer(number, arrival)
         if way_in.ingress_us or way_in.us_per_mib:
             delay = way_in.way_in_us(self.runtime.entry_bytes(arrival.app, kind, scale))
             self.loop.schedule(self.loop.now + delay, ARRIVAL, self._enter, (number, arrival.app, kind, scale))

@@ -28,7 +28,7 @@ from grainwise.simulation.contents import MAX_WORKS, Contents, Value, Work
 from grainwise.simulation.failure_plan import Target
 from grainwise.simulation.loop import COMPLETION, VirtualLoop
 from grainwise.simulation.performers import CountingStore, SimulationError
-from grainwise.simulation.service import Call, ServiceTimes, another_luck, duration_us
+from grainwise.simulation.service import Call, ServiceTimes, another_luck, duration_us, hop_us, residual_table
 
 STOP_US: Micros = MILLISECOND
 """From asking an instance to end until its memory is free."""
@@ -39,7 +39,7 @@ _MIB = 1_048_576
 class _App:
     """What the runtime knows of one app, ready to be drawn from."""
 
-    __slots__ = ("contents", "hop", "model", "name", "service", "simulated", "single")
+    __slots__ = ("contents", "hop", "hop_residuals", "model", "name", "service", "simulated", "single")
 
     def __init__(self, simulated: SimulatedApp, seed: int) -> None:
         spec = simulated.spec
@@ -48,6 +48,7 @@ class _App:
         self.simulated = simulated
         self.model = simulated.model
         self.hop = simulated.hop
+        self.hop_residuals = residual_table(simulated.hop_residuals) if simulated.hop_residuals else ()
         self.contents = Contents(spec.graph, simulated.kinds)
         batches = [stage.max_batch for stage in declared]
         self.service = ServiceTimes(simulated.model, batches, simulated.residuals, seed)
@@ -80,7 +81,7 @@ class _Node:
 class _Instance:
     """One instance between its start and its end."""
 
-    __slots__ = ("app", "invocation", "node", "number", "phase", "slowness", "stages", "will_hang")
+    __slots__ = ("app", "cold", "invocation", "node", "number", "phase", "slowness", "stages", "will_hang")
 
     def __init__(self, number: int, app: _App, node: _Node, stages: int) -> None:
         self.number = number
@@ -91,6 +92,8 @@ class _Instance:
         self.invocation: Invoke | None = None
         self.will_hang = False
         self.slowness = 1.0
+        self.cold = 0
+        """Stages whose first call is still to come and takes longer."""
 
 
 class SimulatedRuntime:
@@ -137,7 +140,7 @@ class SimulatedRuntime:
     # Runtime
 
     def start(self, action: StartInstance) -> None:
-        """Ready after process, import, load and first call, as the profile measured them."""
+        """Ready after process, import and load as the profile measured them, and the first call where instances warm up."""
         app, node = self._apps[action.app], self._nodes[action.node]
         if not node.is_up:
             raise SimulationError(f"instance {action.instance} is started on {action.node}, which is down")
@@ -145,7 +148,7 @@ class SimulatedRuntime:
         slow = node.slowness / node.cluster_node.speed
         cold = app.model.cold
         process = int(cold.process_us * slow) + node.cluster_node.provision_us
-        load, first_call = self._load_us(app, action.stages, slow)
+        load, first_call = self._load_us(instance, action.stages, slow)
         ready = InstanceReady(
             action.instance, process, int(cold.import_us * slow), load, first_call, action.memory_mib
         )  # fmt: skip
@@ -172,9 +175,7 @@ class SimulatedRuntime:
             raise SimulationError(f"instance {action.instance} is to load while it is {instance.phase}")
         instance.phase = "loading"
         node = instance.node
-        load, first_call = self._load_us(
-            instance.app, action.stages & ~instance.stages, node.slowness / node.cluster_node.speed
-        )
+        load, first_call = self._load_us(instance, action.stages & ~instance.stages, node.slowness / node.cluster_node.speed)
         self._tell_later(instance, load + first_call, self._loaded, (instance, action, load + first_call))
 
     def invoke(self, action: Invoke) -> None:
@@ -209,6 +210,10 @@ class SimulatedRuntime:
                 duration = int(duration * slow)
             service += duration
             spans.append(StageSpan(call[0], call[1], call[2], duration))
+        if instance.cold:
+            service = _first_calls(instance, spans, slow / node.speed)
+        if app.hop_residuals:
+            elapsed = hop_us(elapsed, app.hop_residuals, luck, action.extent)
         elapsed += service
         loop = self._loop
         at = loop.now + elapsed + node.signal_us
@@ -221,12 +226,16 @@ class SimulatedRuntime:
 
     # What takes time
 
-    def _load_us(self, app: _App, stages: int, slow: float) -> tuple[Micros, Micros]:
+    def _load_us(self, instance: _Instance, stages: int, slow: float) -> tuple[Micros, Micros]:
+        """Load and first call; the latter is left to the first invocation where instances do not warm up."""
         load = first_call = 0.0
-        for index, stage in enumerate(app.model.stages):
+        for index, stage in enumerate(instance.app.model.stages):
             if stages >> index & 1:
                 load += stage.load_us
                 first_call += stage.first_call_us
+        if not self._cluster.warms_up:
+            instance.cold |= stages
+            first_call = 0.0
         return int(load * slow), int(first_call * slow)
 
     def _hop_us(self, app: _App, node: _Node, action: Invoke) -> Micros:
@@ -467,6 +476,17 @@ class SimulatedRuntime:
             self._loop.schedule(self._loop.now + delay, COMPLETION, self._loop.post, event)
         else:
             self._loop.post(event)
+
+
+def _first_calls(instance: _Instance, spans: list[StageSpan], slow: float) -> Micros:
+    """The service time, once the first call of each cold stage has been given the time that the profile measured for one."""
+    stages = instance.app.model.stages
+    for at, span in enumerate(spans):
+        if instance.cold >> span.stage & 1:
+            instance.cold &= ~(1 << span.stage)
+            duration = max(span.duration_us, int(stages[span.stage].first_call_us * slow))
+            spans[at] = StageSpan(span.stage, span.items, span.size_sum, duration)
+    return sum(span.duration_us for span in spans)
 
 
 GONE = (0, 1.0, 0)

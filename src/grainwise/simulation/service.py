@@ -40,7 +40,7 @@ class ServiceTimes:
             raise ConfigurationError(f"the latency model has {len(model.stages)} stages, the app {len(max_batches)}")
         self._stages = model.stages
         self._max_batches = tuple(max_batches)
-        self._tables = tuple(_table(each) for each in residuals) or ((1.0,) * RESIDUALS,) * len(max_batches)
+        self._tables = tuple(residual_table(each) for each in residuals) or ((1.0,) * RESIDUALS,) * len(max_batches)
         self._seed = mixed(seed)
         self._factors: dict[tuple[int, float, float], float] = {}
 
@@ -81,6 +81,11 @@ def duration_us(call: Call, luck: int) -> Micros:
     return int(call[3] * call[4][value >> _SHIFT] + 0.5)
 
 
+def hop_us(mean_us: Micros, table: tuple[float, ...], luck: int, extent: int) -> Micros:
+    """Microseconds of a hop into an extent whose mean is ``mean_us``."""
+    return int(mean_us * table[mixed(luck ^ extent * 0xD6E8FEB86659FD93) >> _SHIFT] + 0.5)
+
+
 def mixed(value: int) -> int:
     """The output function of SplitMix64: 64 bits that depend on every bit of ``value``."""
     value = (value + 0x9E3779B97F4A7C15) & _MASK
@@ -89,7 +94,7 @@ def mixed(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _table(residuals: Sequence[float]) -> tuple[float, ...]:
+def residual_table(residuals: Sequence[float]) -> tuple[float, ...]:
     """Mid-point quantiles of some equally likely values, as many as ``RESIDUALS``."""
     if not residuals:
         return (1.0,) * RESIDUALS
