@@ -94,8 +94,10 @@ def expand(plan: FailurePlan, duration_us: Micros, rng: Rng) -> list[Failure]:
     failures: list[Failure] = []
     for entry in plan.entries:
         stream = SplitMix64((base ^ (entry.stream + 1) * _GOLDEN) & _MASK)
-        for at in _instants(entry, duration_us, stream):
-            failures.append(Failure(at, entry.kind, entry.target, entry.duration_us, entry.factor, stream.below(1 << 32)))
+        failures.extend(
+            Failure(at, entry.kind, entry.target, entry.duration_us, entry.factor, stream.below(1 << 32))
+            for at in _instants(entry, duration_us, stream)
+        )
     failures.sort(key=lambda failure: failure.at_us)
     return failures
 
