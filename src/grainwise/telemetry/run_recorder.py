@@ -23,55 +23,14 @@ from grainwise.control.events import (
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.telemetry.breakdown import Flight, Step
 from grainwise.telemetry.request_rows import RequestRow
-from grainwise.telemetry.result import RESULT_SCHEMA, InstanceSpan, Kind, Provenance, Regranulation, RunResult
+from grainwise.telemetry.result import RESULT_SCHEMA, Kind, Provenance, Regranulation, RunResult
+from grainwise.telemetry.run_instances import RunInstance, RunInstances, span_of
 from grainwise.telemetry.run_sums import FunctionSums, RunApp, RunNode, TenantSums
 from grainwise.telemetry.timeline import Bins, Standing, thin
 
-MAX_INSTANCE_SPANS = 500
 MAX_TENANTS = 64
 OTHER = "other"
 MAX_CANDIDATES = 16
-
-
-class RunInstance:
-    """An instance between its start and its end."""
-
-    __slots__ = (
-        "app", "billed_cores", "busy_us", "cores", "ended", "ending", "function", "invocations", "is_serving", "memory_mib",
-        "node", "number", "ready", "stages", "started", "usd_per_us",
-    )  # fmt: skip
-
-    def __init__(self, action: StartInstance, app: RunApp, function: FunctionSums, node: RunNode, now: Instant) -> None:
-        self.number = action.instance
-        self.app = app
-        self.function = function
-        self.node = node
-        self.stages = action.stages
-        self.cores = action.function_cores
-        self.memory_mib = action.memory_mib
-        self.started = now
-        self.ready: Instant | None = None
-        self.ended: Instant | None = None
-        self.ending = ""
-        self.busy_us: Micros = 0
-        self.is_serving = False
-        self.invocations: set[int] = set()
-        self.price()
-
-    def price(self) -> None:
-        """Rate of what it holds, in USD per microsecond; that of an invocation is worked out at the next one."""
-        self.usd_per_us = self.app.prices.usd_per_second(self.cores, self.memory_mib) / SECOND
-        self.billed_cores = (self.cores, self.usd_per_us)
-
-    def billed_usd_per_us(self, cpu_cores: float) -> float:
-        """Rate of an invocation on ``cpu_cores``."""
-        known = self.billed_cores
-        if known[0] != cpu_cores:
-            known = self.billed_cores = (
-                cpu_cores,
-                self.app.prices.usd_per_second(cpu_cores, self.memory_mib) / SECOND,
-            )
-        return known[1]
 
 
 Visit = tuple[Flight, Step, Micros, Micros]
@@ -103,11 +62,10 @@ class RunRecorder:
         self.kind: Kind = kind
         self.apps: dict[str, RunApp] = {}
         self.nodes: dict[str, RunNode] = {}
-        self.instances: dict[int, RunInstance] = {}
-        self.spans: list[RunInstance] = []
-        self.spans_left_out = 0
+        self.instances = RunInstances(self.apps, self.nodes, self._end)
         self.events = 0
         self.unknown_app = 0
+        self._live = self.instances.live
         self._on_request = on_request
         self._tenant_of = tenant_of
         self._warmup_us = warmup_us
@@ -128,20 +86,20 @@ class RunRecorder:
             ModelReady: self._model_ready,
             RequestCancelled: self._cancelled,
             InvocationFailed: self._invocation_failed,
-            InstanceReady: self._ready,
-            InstanceFailed: self._instance_failed,
-            InstanceStopped: self._stopped,
-            StagesLoaded: self._loaded,
+            InstanceReady: self.instances.ready,
+            InstanceFailed: self.instances.fail,
+            InstanceStopped: self.instances.stopped,
+            StagesLoaded: self.instances.loaded,
             PlanReady: self._plan_ready,
         }
         self._on_action: dict[type, Callable[..., None]] = {
             Invoke: self._invoke,
             Respond: self._respond,
             Reject: self._reject,
-            StartInstance: self._start_instance,
-            StopInstance: self._stop,
-            KillInstance: self._stop,
-            LoadStages: self._load,
+            StartInstance: self.instances.start,
+            StopInstance: self.instances.stop,
+            KillInstance: self.instances.stop,
+            LoadStages: self.instances.load,
         }
 
     def observe(self, event: Event, actions: list[Action], now: Instant) -> None:
@@ -193,8 +151,8 @@ class RunRecorder:
             unknown_app=self.unknown_app,
             apps=tuple(app.result(start, end, self._bins.width_us, unfinished.get(name, 0)) for name, app in self.apps.items()),
             nodes=tuple(node.result(end) for node in self.nodes.values()),
-            instances=tuple(self._span(each, start, end) for each in self.spans),
-            instances_left_out=self.spans_left_out,
+            instances=tuple(span_of(each, start, end) for each in self.instances.spans),
+            instances_left_out=self.instances.left_out,
             provenance=Provenance(
                 seed, dict(seeds or {}), policy, cluster, workload, dict(versions or {}), dict(digests or {}), tuple(notes)
             ),
@@ -369,7 +327,7 @@ class RunRecorder:
     # Invocations
 
     def _invoke(self, action: Invoke, now: Instant) -> None:
-        instance = self.instances.get(action.instance)
+        instance = self._live.get(action.instance)
         if instance is None:
             return
         app = instance.app
@@ -441,111 +399,3 @@ class RunRecorder:
 
     def _invocation_failed(self, event: InvocationFailed, now: Instant) -> None:
         self._end(event.invocation, now)
-
-    # Instances
-
-    def _start_instance(self, action: StartInstance, now: Instant) -> None:
-        app = self.apps.get(action.app)
-        if app is None:
-            return
-        node = self.nodes.get(action.node)
-        if node is None:
-            node = self.nodes[action.node] = RunNode(action.node, now)
-        instance = RunInstance(action, app, app.function(action.stages, now), node, now)
-        self.instances[action.instance] = instance
-        instance.function.held.change(now, 1, instance.cores, instance.usd_per_us)
-        node.held.change(now, 1, instance.cores, instance.usd_per_us)
-        if len(self.spans) < MAX_INSTANCE_SPANS:
-            self.spans.append(instance)
-        else:
-            self.spans_left_out += 1
-
-    def _ready(self, event: InstanceReady, now: Instant) -> None:
-        instance = self.instances.get(event.instance)
-        if instance is None:
-            return
-        instance.ready = now
-        app = instance.app
-        app.cold_starts += 1
-        instance.function.cold_starts += 1
-        for at, part in enumerate((event.process_us, event.import_us, event.load_us, event.first_call_us)):
-            app.cold_parts[at] += part
-        if not instance.ending:
-            self._serve(instance, True, now)
-
-    def _serve(self, instance: RunInstance, is_serving: bool, now: Instant) -> None:
-        if instance.is_serving == is_serving:
-            return
-        instance.is_serving = is_serving
-        if is_serving:
-            instance.app.coverage.add(instance.stages, now)
-            instance.function.ready += 1
-        else:
-            instance.app.coverage.remove(instance.stages, now)
-            instance.function.ready -= 1
-
-    def _load(self, action: LoadStages, now: Instant) -> None:
-        instance = self.instances.get(action.instance)
-        if instance is not None:
-            self._serve(instance, False, now)
-
-    def _loaded(self, event: StagesLoaded, now: Instant) -> None:
-        instance = self.instances.get(event.instance)
-        if instance is None:
-            return
-        if not event.error and event.stages & ~instance.stages:
-            app = instance.app
-            app.loads += 1
-            app.load_us += event.load_us
-            self._serve(instance, False, now)
-            instance.function.held.change(now, -1, -instance.cores, -instance.usd_per_us)
-            before = instance.usd_per_us
-            instance.memory_mib += app.model.memory_mib(event.stages & ~instance.stages, 0.0)
-            instance.stages |= event.stages
-            instance.price()
-            instance.function = app.function(instance.stages, now)
-            instance.function.held.change(now, 1, instance.cores, instance.usd_per_us)
-            instance.node.held.change(now, 0, 0.0, instance.usd_per_us - before)
-        if not instance.ending:
-            self._serve(instance, True, now)
-
-    def _stop(self, action: StopInstance | KillInstance, now: Instant) -> None:
-        instance = self.instances.get(action.instance)
-        if instance is not None:
-            instance.ending = "stopped" if type(action) is StopInstance else "killed"
-            self._serve(instance, False, now)
-
-    def _stopped(self, event: InstanceStopped, now: Instant) -> None:
-        self._forget(event.instance, now)
-
-    def _instance_failed(self, event: InstanceFailed, now: Instant) -> None:
-        instance = self._forget(event.instance, now)
-        if instance is not None:
-            instance.ending = event.cause
-            failures = instance.app.failures
-            failures[event.cause] = failures.get(event.cause, 0) + 1
-
-    def _forget(self, number: int, now: Instant) -> RunInstance | None:
-        instance = self.instances.pop(number, None)
-        if instance is not None:
-            for invocation in sorted(instance.invocations):
-                self._end(invocation, now)
-            self._serve(instance, False, now)
-            instance.ended = now
-            instance.function.held.change(now, -1, -instance.cores, -instance.usd_per_us)
-            instance.node.held.change(now, -1, -instance.cores, -instance.usd_per_us)
-        return instance
-
-    def _span(self, instance: RunInstance, start: Instant, end: Instant) -> InstanceSpan:
-        since = (instance.ended or end) - (instance.ready or end)
-        return InstanceSpan(
-            instance.number,
-            instance.app.name,
-            instance.function.name,
-            instance.node.name,
-            (instance.started - start) / SECOND,
-            None if instance.ready is None else (instance.ready - start) / SECOND,
-            None if instance.ended is None else (instance.ended - start) / SECOND,
-            instance.ending,
-            instance.busy_us / since if since > 0 else 0.0,
-        )

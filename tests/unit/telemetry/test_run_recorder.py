@@ -13,7 +13,8 @@ from grainwise.domain.time import MILLISECOND, SECOND
 from grainwise.telemetry.recorder import Recorder
 from grainwise.telemetry.request_rows import RequestRow
 from grainwise.telemetry.result import RunResult, Shares, read_result
-from grainwise.telemetry.run_recorder import MAX_INSTANCE_SPANS, MAX_TENANTS, RunRecorder
+from grainwise.telemetry.run_instances import MAX_INSTANCE_SPANS
+from grainwise.telemetry.run_recorder import MAX_TENANTS, RunRecorder
 from worlds.apps import SHAPES, chain
 from worlds.control import World
 from worlds.grains import legal_grains, plan_for

@@ -1,0 +1,83 @@
+"""The page of several runs in a real browser: drawn without an error, and without asking any network for anything."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grainwise.reports.page import page
+from grainwise.telemetry.compare import Replicated, compare
+from grainwise.telemetry.result import RunResult
+from worlds.apps import chain
+from worlds.runs import lively
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+INLINE = ("file:", "data:", "blob:")
+INK = "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('.figure .xtick text')).fill]"
+DRAWN = "[...document.querySelectorAll('.figure')].every(figure => figure.querySelector('svg.main-svg .trace'))"
+
+
+def browser() -> tuple[Any, str]:
+    """Playwright's door and a browser's path; skips, or fails where ``GRAINWISE_REQUIRE`` names ``browser``."""
+    missing = ""
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), "")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing = "playwright is not installed"
+    else:
+        if path:
+            return sync_playwright, path
+        missing = f"none of {', '.join(BROWSERS)} is on the path"
+    if "browser" in os.environ.get("GRAINWISE_REQUIRE", ""):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def runs() -> list[RunResult]:
+    app = chain(slo_ms=60)
+    split = tuple((name,) for name in ("plus_one", "double", "negate", "plus_one#2"))
+    pairs = (("plus_one", "double"), ("negate", "plus_one#2"))
+    return [
+        lively(app, grains=(split,), regrain=regrain, seed=seed, requests=80, policy=policy, note="</script><b>")
+        for policy, regrain in (("slack", pairs), ("plain", None))
+        for seed in (1, 2)
+    ]
+
+
+def test_the_page_is_drawn_without_an_error_or_a_request_and_follows_light_and_dark(tmp_path: Path) -> None:
+    door, executable = browser()
+    made = runs()
+    path = tmp_path / "page.html"
+    comparison = compare([Replicated("slack </script>", tuple(made[:2])), Replicated("plain", tuple(made[2:]))])
+    path.write_text(page((made[0], made[2]), comparison, "Two policies <b>"), encoding="utf-8")
+    told: list[str] = []
+    asked: list[str] = []
+    with door() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        try:
+            tab = opened.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light")
+            tab.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
+            tab.on("pageerror", lambda error: told.append(str(error)))
+            tab.on("request", lambda request: asked.append(request.url))
+            tab.goto(path.as_uri(), wait_until="load")
+            tab.wait_for_function(DRAWN)
+            figures = tab.locator(".figure").count()
+            text = tab.inner_text("body")
+            title = tab.title()
+            inks = tab.evaluate(INK)
+            tab.emulate_media(color_scheme="dark")
+            tab.wait_for_function(f"({INK}).every(ink => ink === 'rgb(230, 233, 238)')")
+            wider = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        finally:
+            opened.close()
+    assert told == []
+    assert [url for url in asked if not url.startswith(INLINE)] == []
+    # Five figures for the app, and the instances of two runs.
+    assert figures == 7
+    assert title == "Two policies <b>"
+    assert "slack </script>" in text
+    assert wider <= 0
+    assert inks == ["rgb(28, 35, 48)"] * 2
