@@ -50,7 +50,7 @@ help:
 	@echo "make docs     build the documentation into site/, strictly           2 min"
 	@echo "make smoke    every example is declared rightly, every command runs  2 min"
 	@echo "make bench    the benchmarks, as ratios in one run                  20 min"
-	@echo "make soak     100,000 requests, and the slope of the server's memory 60 min"
+	@echo "make soak     replay ten minutes, then the slope of the server's memory 60 min"
 	@echo "make lock     write constraints.txt from a fresh resolution"
 	@echo "make clean    remove what the lanes have built, environments excepted"
 
@@ -95,7 +95,7 @@ bench: $(READY)
 	$(call lane,bench,1200,$(BIN)/python -m benchmarks $(BENCH_ARGS))
 
 soak: $(READY)
-	$(call lane,soak,3600,$(BIN)/python -m benchmarks.soak $(SOAK_ARGS))
+	$(call lane,soak,3600,$(BIN)/python -m benchmarks.long_log $(LOG_ARGS) && $(BIN)/python -m benchmarks.soak $(SOAK_ARGS))
 
 lock:
 	@test -n "$(PYTHON)" || { echo "Grainwise needs Python 3.11 or newer"; exit 1; }
