@@ -24,17 +24,26 @@ from grainwise.control.events import (
 )
 from grainwise.control.log import encode_actions
 from grainwise.domain.config import AppConfig
-from grainwise.domain.machine import Node
+from grainwise.domain.machine import Device, Node
+from grainwise.domain.plan import Plan
 from grainwise.domain.time import MILLISECOND, SECOND
 from grainwise.domain.values import Payload, Ref
+from grainwise.policies.sets import SETS
 from worlds.apps import SHAPES
 from worlds.control import HARD, SOFT, World, model_of
-from worlds.grains import legal_grains, plan_for
+from worlds.grains import legal_grains, on_gpu, plan_for
 
 NAMES = sorted(SHAPES)
 LISTS = ("listed", "choice_on_element")
 
 durations = st.sampled_from([0, 100, 3 * MILLISECOND, 12 * MILLISECOND, 150 * MILLISECOND, SECOND, 7 * SECOND, 70 * SECOND])
+slots = st.sampled_from([0, 7])
+
+
+def devices(count: int, slots: int, memory_mib: float = 2000.0) -> tuple[Device, ...]:
+    return tuple(Device(f"gpu{index}", "A100", memory_mib, slots) for index in range(count))
+
+
 fates = st.sampled_from(["done", "done", "done", "hang", "crash", "backpressure", "refused"])
 
 
@@ -58,6 +67,8 @@ class ControllerMachine(RuleBasedStateMachine):
         instances=st.integers(1, 3),
         memory_mib=st.sampled_from([700.0, 1500.0, 5000.0]),
         is_hard=st.booleans(),
+        gpu=st.sampled_from([0.0, 0.0, 0.1, 0.4, 1.0]),
+        slots=slots,
         config=st.builds(
             AppConfig,
             max_requests=st.sampled_from([3, 1000]),
@@ -65,6 +76,7 @@ class ControllerMachine(RuleBasedStateMachine):
             scale_to_zero=st.booleans(),
             replan_us=st.sampled_from([0, 2 * SECOND]),
             patience_us=st.sampled_from([2 * SECOND, 30 * SECOND]),
+            policies=st.sampled_from(list(SETS)),
         ),
     )
     def begin(
@@ -76,8 +88,11 @@ class ControllerMachine(RuleBasedStateMachine):
         instances: int,
         memory_mib: float,
         is_hard: bool,
+        gpu: float,
+        slots: int,
         config: AppConfig,
     ) -> None:
+        self.gpu = gpu
         apps = [SHAPES[name](batch) for name in shapes]
         self.shapes = shapes
         self.grains = {app.name: legal_grains(app.graph) for app in apps}
@@ -85,22 +100,27 @@ class ControllerMachine(RuleBasedStateMachine):
         for app in apps:
             found = self.grains[app.name]
             plans.append(
-                plan_for(app.name, found[grain % len(found)], cpu_cores=cpu_cores, max_batch=batch, instances=instances)
+                self._plan(app.name, found[grain % len(found)], cpu_cores=cpu_cores, max_batch=batch, instances=instances)
             )
         self.memory_mib = memory_mib
         self.world = World(
             *apps,
             plans=plans,
-            nodes=(Node("one", 3.0, memory_mib),),
+            nodes=(Node("one", 3.0, memory_mib, devices=devices(2, slots)),),
             capabilities=HARD if is_hard else SOFT,
             config=config,
             warm=False,
+            on_gpu=gpu > 0,
         )
         self.names = [app.name for app in apps]
         self.world.invoked = self._fate
         self.world.started = lambda action: self.starts.pop() if self.starts else "ok"
         self.world.loaded = lambda action: self.loads.pop() if self.loads else "ok"
         self.world.before = self._twin_step
+
+    def _plan(self, name: str, grain: Any, **how: Any) -> Plan:
+        plan = plan_for(name, grain, **how)
+        return on_gpu(plan, self.gpu) if self.gpu else plan
 
     def _fate(self, action: Invoke) -> str:
         self.past.append(action)
@@ -209,16 +229,26 @@ class ControllerMachine(RuleBasedStateMachine):
             results.append(ItemResult((Payload((Ref(self.world._handles, 8),)),)))
         self.world.post(InvocationDone(action.invocation, action.instance, tuple(results), 1))
 
-    @rule(cores=st.sampled_from([0.5, 1.0, 3.0, 8.0]), fraction=st.sampled_from([0.2, 1.0, 2.0]), is_double=st.booleans())
-    def change_capacity(self, cores: float, fraction: float, is_double: bool) -> None:
-        nodes = (Node("one", cores, self.memory_mib * fraction),)
+    @rule(
+        cores=st.sampled_from([0.5, 1.0, 3.0, 8.0]),
+        fraction=st.sampled_from([0.2, 1.0, 2.0]),
+        is_double=st.booleans(),
+        count=st.integers(0, 3),
+        slots=slots,
+        device_mib=st.sampled_from([300.0, 2000.0]),
+    )
+    def change_capacity(
+        self, cores: float, fraction: float, is_double: bool, count: int, slots: int, device_mib: float
+    ) -> None:
+        nodes = (Node("one", cores, self.memory_mib * fraction, devices=devices(count, slots, device_mib)),)
         if is_double:
-            nodes = (*nodes, Node("two", 2.0, self.memory_mib))
+            nodes = (*nodes, Node("two", 2.0, self.memory_mib, devices=devices(1, 7 - slots)))
         self.world.post(CapacityChanged(nodes))
 
-    @rule(is_other=st.booleans())
-    def replace_the_node(self, is_other: bool) -> None:
-        self.world.post(CapacityChanged((Node("two" if is_other else "one", 3.0, self.memory_mib),)))
+    @rule(is_other=st.booleans(), slots=slots)
+    def replace_the_node(self, is_other: bool, slots: int) -> None:
+        name = "two" if is_other else "one"
+        self.world.post(CapacityChanged((Node(name, 3.0, self.memory_mib, devices=devices(2, slots)),)))
 
     # Plans
 
@@ -232,7 +262,7 @@ class ControllerMachine(RuleBasedStateMachine):
     def regranulate(self, which: int, grain: int, cpu_cores: float, batch: int, instances: int) -> None:
         name = self.names[which % len(self.names)]
         found = self.grains[name]
-        plan = plan_for(name, found[grain % len(found)], cpu_cores=cpu_cores, max_batch=batch, instances=instances)
+        plan = self._plan(name, found[grain % len(found)], cpu_cores=cpu_cores, max_batch=batch, instances=instances)
         self.world.regranulate(plan, name)
 
     @precondition(lambda self: bool(self.world.problems))
@@ -240,7 +270,7 @@ class ControllerMachine(RuleBasedStateMachine):
     def answer_the_policy(self, grain: int) -> None:
         problem = self.world.problems[-1]
         found = self.grains[problem.app.name]
-        self.world.answer(plan_for(problem.app.name, found[grain % len(found)]), problem.app.name)
+        self.world.answer(self._plan(problem.app.name, found[grain % len(found)]), problem.app.name)
 
     @rule(which=st.integers(0, 1), memory_mib=st.sampled_from([50.0, 100.0, 200.0]), fixed_us=st.sampled_from([0.0, 20_000.0]))
     def learn(self, which: int, memory_mib: float, fixed_us: float) -> None:
@@ -263,7 +293,8 @@ class ControllerMachine(RuleBasedStateMachine):
         world = self.world
         self.fates, self.starts, self.loads = [], [], []
         note(f"drain from {world.outcomes()}")
-        world.post(CapacityChanged((Node("one", 99.0, 50_000.0), Node("two", 99.0, 50_000.0))))
+        plenty = devices(60, 0, 10_000.0)
+        world.post(CapacityChanged(tuple(Node(name, 99.0, 50_000.0, devices=plenty) for name in ("one", "two"))))
         world.drain()
         world.run_for(600 * SECOND)
         probes = [

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import msgspec
+
 from grainwise import App
 from grainwise.control.actions import (
     Action,
@@ -85,6 +87,11 @@ def _spec(app: App) -> AppSpec:
     return app.spec(app.name.encode())
 
 
+def _on_gpu(spec: AppSpec) -> AppSpec:
+    stages = tuple(msgspec.structs.replace(stage, device="gpu") for stage in spec.stages)
+    return msgspec.structs.replace(spec, stages=stages)
+
+
 @cache
 def _resident(app: App) -> Resident:
     resident = Resident(app, _spec(app), lambda: 0)
@@ -137,7 +144,7 @@ class World:
 
     ``invoked`` decides what becomes of an invocation: ``done``, ``hang``, ``crash``, ``backpressure``, ``refused``, or a
     callable that makes the results. ``started`` and ``loaded`` decide likewise: ``ok``, ``fail`` or ``hang``.
-    ``fails`` names requests on which stages fail.
+    ``fails`` names requests on which stages fail. With ``on_gpu`` every stage is declared for a GPU.
     """
 
     def __init__(
@@ -154,6 +161,7 @@ class World:
         max_batch: int = 4,
         warm: bool = True,
         is_checked: bool = True,
+        on_gpu: bool = False,
         started: Callable[[StartInstance], str] = lambda action: "ok",
     ) -> None:
         self.controller = Controller()
@@ -183,7 +191,7 @@ class World:
         self._handles = 0
         self.post(CapacityChanged(nodes))
         for at, app in enumerate(apps):
-            spec = _spec(app)
+            spec = _on_gpu(_spec(app)) if on_gpu else _spec(app)
             self.apps[spec.name] = Deployed(app, spec, _resident(app), frozenset(keyed_sources(spec.graph)))
             grain = grains[at] if at < len(grains) else None
             plan = (

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from functools import cache
 
+import msgspec
+
 from grainwise.domain.graph import Graph
 from grainwise.domain.plan import FunctionPlan, Grain, Plan
 
@@ -90,6 +92,12 @@ def legal_grains(graph: Graph) -> tuple[Grain, ...]:
     ]
     found.sort(key=len)
     return tuple(tuple(graph.names(group) for group in groups) for groups in found)
+
+
+def on_gpu(plan: Plan, gpu_share_fraction: float) -> Plan:
+    """The same plan with every function on a part of a device."""
+    functions = [msgspec.structs.replace(each, device="gpu", gpu_share_fraction=gpu_share_fraction) for each in plan.functions]
+    return msgspec.structs.replace(plan, functions=tuple(functions))
 
 
 def plan_for(app: str, grain: Grain, *, cpu_cores: float = 1.0, max_batch: int = 4, instances: int = 1, **more: int) -> Plan:

@@ -1,14 +1,19 @@
-"""Instances and what they are charged: memory and hard shares from start to stop, soft shares while loading or invoking."""
+"""Instances and what they are charged.
+
+Memory, hard shares and parts of devices from start to stop, soft shares of cores while loading or invoking.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from grainwise.control.actions import KillInstance, LoadStages, StartInstance, StopInstance
 from grainwise.control.core import WATCH, Core
+from grainwise.control.devices import can_hold, device_views
 from grainwise.control.state import AppState, Instance, NodeState, PendingStart
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.policies import placement
+from grainwise.policies.slices import DeviceNeed
 
 EPSILON = 1e-9
 """Slack for sums of shares that binary fractions cannot hold exactly."""
@@ -84,27 +89,41 @@ class Fleet:
         """Predicted resident memory of an instance that holds ``mask``."""
         return app.deployed.model.memory_mib(mask, app.deployed.hop.process_mib)
 
-    def place(self, app: AppState, mask: int, share: float) -> placement.Place | placement.NoRoom:
-        """Where an instance with this residency would go."""
+    def device_mib(self, app: AppState, mask: int) -> float:
+        """Predicted memory on a device: that of the stages of ``mask`` that are declared for one."""
+        spec = app.deployed.app
+        on_device = sum(1 << index for index in range(len(spec.graph.stages)) if spec.spec(index).device == "gpu")
+        return app.deployed.model.memory_mib(mask & on_device, 0.0)
+
+    def place(self, app: AppState, mask: int, share: float, gpu: float = 0.0) -> placement.Place | placement.NoRoom:
+        """Where an instance with this residency would go; ``gpu`` is the part of a device that it needs."""
         capabilities = app.deployed.capabilities
+        state = self._core.state
         views = [
-            placement.NodeView(node.node.name, node.free_memory_mib, node.free_cores, node.usable_cores)
-            for node in self._core.state.nodes.values()
+            placement.NodeView(
+                node.node.name,
+                node.free_memory_mib,
+                node.free_cores,
+                node.usable_cores,
+                device_views(node, state.instances.values()) if gpu else (),
+            )
+            for node in state.nodes.values()
             if node.is_present
         ]
         need = share if capabilities.is_share_hard else self._least_load_share(app, share)
         decide = self._core.policies[app.deployed.app.name].place
-        return decide(views, self.memory_mib(app, mask), need, capabilities.is_share_hard)
+        device = DeviceNeed(gpu, self.device_mib(app, mask)) if gpu else None
+        return decide(views, self.memory_mib(app, mask), need, capabilities.is_share_hard, device)
 
-    def start(self, app: AppState, mask: int, share: float, because: Because) -> int | placement.NoRoom:
+    def start(self, app: AppState, mask: int, share: float, because: Because, gpu: float = 0.0) -> int | placement.NoRoom:
         """Start an instance, or say what is missing. Returns its number, 0 when it waits for free cores."""
-        started = self._start(app, mask, share, because)
+        started = self._start(app, mask, share, because, gpu)
         if started == 0:
-            app.pending_starts.append(PendingStart(mask, share, because.render()))
+            app.pending_starts.append(PendingStart(mask, share, because.render(), gpu))
         return started
 
-    def _start(self, app: AppState, mask: int, share: float, because: Because) -> int | placement.NoRoom:
-        verdict = self.place(app, mask, share)
+    def _start(self, app: AppState, mask: int, share: float, because: Because, gpu: float) -> int | placement.NoRoom:
+        verdict = self.place(app, mask, share, gpu)
         if isinstance(verdict, placement.NoRoom):
             return verdict
         state = self._core.state
@@ -118,12 +137,22 @@ class Fleet:
         memory = self.memory_mib(app, mask)
         name = app.deployed.app.name
         instance = Instance(number, name, node.node.name, mask, "starting", memory, share, self._core.now)
+        given = verdict.grant
+        if given is not None:
+            instance.device, instance.gpu_share_fraction = given.device, given.share_fraction
+            instance.slice_start, instance.slots = given.start, given.slots
+            instance.device_mib = self.device_mib(app, mask)
         state.instances[number] = instance
         self._of[name][number] = instance
         node.memory_mib += memory
         _charge(instance, node, load_share)
         self._set_limit(app, instance, mask, START_FLOOR)
-        self._core.emit(StartInstance(number, name, mask, instance.node, load_share, memory, because, share))
+        self._core.emit(
+            StartInstance(
+                number, name, mask, instance.node, load_share, memory, because, share,
+                instance.device, instance.gpu_share_fraction, instance.slice_start, instance.device_mib,
+            )
+        )  # fmt: skip
         return number
 
     def _least_load_share(self, app: AppState, share: float) -> float:
@@ -146,14 +175,17 @@ class Fleet:
             if not any(pending.stages & mask == mask for mask in wanted):
                 continue
             because = Because("cores are free now", (("for", pending.reason),))
-            started = self._start(app, pending.stages, pending.share, because)
+            started = self._start(app, pending.stages, pending.share, because, pending.gpu)
             if started == 0:
                 app.pending_starts.append(pending)
             elif isinstance(started, placement.NoRoom):
                 app.is_covered = False
 
-    def load(self, instance: Instance, mask: int, because: Because) -> bool:
-        """Load what an idle instance lacks of ``mask``; it serves nothing meanwhile. False where memory or cores are short."""
+    def load(self, instance: Instance, mask: int, because: Because, gpu: float = 0.0) -> bool:
+        """Load what an idle instance lacks of ``mask``; it serves nothing meanwhile.
+
+        False where memory or cores are short, or where its part of a device is less than ``gpu`` or has too little memory left.
+        """
         core = self._core
         app = core.state.apps[instance.app]
         node = core.state.nodes[instance.node]
@@ -161,6 +193,13 @@ class Fleet:
         more = self.memory_mib(app, instance.stages | mask) - self.memory_mib(app, instance.stages)
         if not node.is_present or node.free_memory_mib < more:
             return False
+        if gpu > instance.gpu_share_fraction + EPSILON:
+            return False
+        on_device = 0.0
+        if instance.device:
+            on_device = self.device_mib(app, instance.stages | mask) - self.device_mib(app, instance.stages)
+            if on_device > 0 and not self._has_room_on_device(instance, node, on_device):
+                return False
         if not capabilities.is_share_hard:
             share = min(instance.share, node.free_cores)
             if share < min(self._least_load_share(app, instance.share), node.usable_cores) - EPSILON:
@@ -169,11 +208,17 @@ class Fleet:
         node.memory_mib += more
         instance.memory_mib += more
         instance.loading_mib = more
+        instance.device_mib += on_device
+        instance.loading_device_mib = on_device
         instance.loading = mask & ~instance.stages
         self._set_phase(instance, "loading")
         self._set_limit(app, instance, instance.loading, LOAD_FLOOR)
-        core.emit(LoadStages(instance.number, instance.loading, because))
+        core.emit(LoadStages(instance.number, instance.loading, because, on_device))
         return True
+
+    def _has_room_on_device(self, instance: Instance, node: NodeState, more_mib: float) -> bool:
+        views = device_views(node, self._core.state.instances.values())
+        return any(view.device.name == instance.device and can_hold(view, instance, more_mib) for view in views)
 
     def loaded(self, instance: Instance, mask: int, error: str) -> None:
         """An instance answered a load: it holds more, or what it held before."""
@@ -182,10 +227,12 @@ class Fleet:
             node = self._core.state.nodes[instance.node]
             node.memory_mib -= instance.loading_mib
             instance.memory_mib -= instance.loading_mib
+            instance.device_mib -= instance.loading_device_mib
         else:
             instance.stages |= mask
         instance.loading = 0
         instance.loading_mib = 0.0
+        instance.loading_device_mib = 0.0
         self._become_idle(instance)
 
     def ready(self, instance: Instance) -> None:

@@ -6,8 +6,9 @@ controller's books cannot hide itself. Tests run it on every event; ``serve --ch
 1. No request is lost: each one that arrived is answered, rejected, cancelled or still in flight.
 2. None is answered twice.
 3. No invocation on an instance that is not ready, is busy, or does not hold the stages.
-4. Capacity is never exceeded: memory and hard shares from start to stop, soft shares while loading or invoking. Where a node
-   shrinks under what it carries, nothing more is put on it.
+4. Capacity is never exceeded: memory and hard shares from start to stop, soft shares while loading or invoking. No part of a
+   device is given twice, and what is held on it fits its memory. Where a node shrinks under what it carries, nothing more is
+   put on it.
 5. Every decision is explained.
 6. A handle is released exactly once, and never used after that; with no request in flight nothing is live.
 """
@@ -27,6 +28,7 @@ from grainwise.control.actions import (
     StopInstance,
 )
 from grainwise.control.controller import Controller
+from grainwise.control.device_invariants import Held, check_books, check_device, held_by
 from grainwise.control.events import (
     AppDeployed,
     CapacityChanged,
@@ -61,6 +63,7 @@ class _Instance:
         self.invocation = 0
         self.cores = action.cpu_cores
         self.memory_mib = action.memory_mib
+        self.held: Held | None = None
 
 
 class Monitor:
@@ -81,6 +84,7 @@ class Monitor:
         for action in actions:
             self._check(action)
         self._check_capacity(actions)
+        self._check_devices(actions)
         if not self._open and not self._invocations and self._live:
             raise InvariantError(f"6: no request is in flight and handles {sorted(self._live)[:10]} are live")
 
@@ -104,6 +108,10 @@ class Monitor:
             self._idle(instance)
             if not event.error:
                 instance.stages |= event.stages
+            elif instance.held is not None:
+                instance.held.memory_mib -= instance.held.loading_mib
+            if instance.held is not None:
+                instance.held.loading_mib = 0.0
         elif isinstance(event, InstanceFailed | InstanceStopped):
             gone = self._instances.pop(event.instance, None)
             if gone is not None and gone.invocation:
@@ -146,12 +154,17 @@ class Monitor:
         elif isinstance(action, Invoke):
             self._check_invoke(action)
         elif isinstance(action, StartInstance):
-            self._instances[action.instance] = _Instance(action)
+            self._start(action)
         elif isinstance(action, LoadStages):
             instance = self._instances.get(action.instance)
             if instance is None or instance.phase != "ready" or instance.invocation:
                 raise InvariantError(f"3: instance {action.instance} is told to load and is not idle")
             instance.phase = "loading"
+            if instance.held is not None:
+                instance.held.memory_mib += action.device_memory_mib
+                instance.held.loading_mib = action.device_memory_mib
+            elif action.device_memory_mib:
+                raise InvariantError(f"4: instance {action.instance} loads onto a device and has none")
         elif isinstance(action, StopInstance):
             instance = self._instances.get(action.instance)
             if instance is None or instance.invocation:
@@ -166,6 +179,12 @@ class Monitor:
         needs = isinstance(action, StartInstance | StopInstance | KillInstance | LoadStages | Invoke | Reject | ComputePlan)
         if needs and (because is None or not because.rule):
             raise InvariantError(f"5: {action} does not say why")
+
+    def _start(self, action: StartInstance) -> None:
+        instance = self._instances[action.instance] = _Instance(action)
+        instance.held, wrong = held_by(action, self._nodes.get(action.node))
+        if wrong:
+            raise InvariantError(f"4: instance {action.instance} {wrong}")
 
     def _forget(self, handles: list[int], verb: str) -> None:
         for handle in dict.fromkeys(handles):
@@ -195,6 +214,18 @@ class Monitor:
         if not self._is_hard:
             instance.cores = action.cpu_cores
         self._invocations[action.invocation] = (action.instance, used)
+
+    def _check_devices(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if not isinstance(action, StartInstance | LoadStages):
+                continue
+            instance = self._instances[action.instance]
+            if instance.held is None:
+                continue
+            here = [each.held for each in self._instances.values() if each.held is not None and each.node == instance.node]
+            wrong = check_device(self._nodes[instance.node], instance.held, here)
+            if wrong and (isinstance(action, StartInstance) or action.device_memory_mib > 0):
+                raise InvariantError(f"4: {wrong}")
 
     def _check_capacity(self, actions: Sequence[Action]) -> None:
         charged = [action.instance for action in actions if isinstance(action, StartInstance | LoadStages | Invoke)]
@@ -269,6 +300,9 @@ def _check_charges(state: ControllerState) -> None:
                 f"4: {name} is charged {node.memory_mib:.1f} MiB and {node.cores:.3f} cores; "
                 f"its instances have {memory:.1f} and {cores:.3f}"
             )
+    wrong = check_books(state.instances.values())
+    if wrong:
+        raise InvariantError(f"4: {wrong}")
     for number, invocation in state.invocations.items():
         if state.instances[invocation.instance].invocation != number:
             raise InvariantError(f"3: invocation {number} and instance {invocation.instance} do not know each other")

@@ -130,7 +130,8 @@ class Scaler:
                     facts = (("failed_starts", backoff.failures), ("detail", app.last_start_error))
                     hopeless = Because("instances do not start", facts)
                 continue
-            verdict = self._fleet.start(app, group.mask, group.function.cpu_cores, WARM)
+            function = group.function
+            verdict = self._fleet.start(app, group.mask, function.cpu_cores, WARM, function.device_fraction)
             if isinstance(verdict, NoRoom):
                 is_covered = False
                 if group.always_runs and not self._fleet.is_any_ending():
@@ -142,14 +143,14 @@ class Scaler:
 
     def start(self, app: AppState, group: Group, because: Because) -> bool:
         """Start an instance of a function unless its starts have been failing; False where it is not started."""
-        return self._start(app, group.mask, group.function.cpu_cores, because)
+        return self._start(app, group.mask, group.function.cpu_cores, because, group.function.device_fraction)
 
-    def _start(self, app: AppState, mask: int, share: float, because: Because) -> bool:
+    def _start(self, app: AppState, mask: int, share: float, because: Because, gpu: float) -> bool:
         backoff = app.backoffs.get(mask)
         if backoff is not None and self._core.now < backoff.until:
             self.review_at(app, backoff.until)
             return False
-        return not isinstance(self._fleet.start(app, mask, share, because), NoRoom)
+        return not isinstance(self._fleet.start(app, mask, share, because, gpu), NoRoom)
 
     def replace(self, app: AppState, lost: Instance) -> None:
         """Start another in the place of an instance that is gone, if a function that requests follow is short of one."""
@@ -158,8 +159,8 @@ class Scaler:
                 continue
             have = self._fleet.serving(app, group.mask) + self._fleet.coming(app, group.mask)
             if have < self.needed(app, app.plan_id, group):
-                if not self._start(app, lost.stages, lost.share, REPLACE):
-                    self._start(app, group.mask, group.function.cpu_cores, REPLACE)
+                if not self._start(app, lost.stages, lost.share, REPLACE, lost.gpu_share_fraction):
+                    self.start(app, group, REPLACE)
                 break
         self.rescue(app)
 

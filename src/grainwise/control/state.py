@@ -50,8 +50,9 @@ class Instance(Struct):
 
     ``loading`` and ``loading_mib`` are what it is loading. A start, load or invocation that is not over by ``limit`` is taken
     for hung; 0 while it does nothing. ``patience`` is by how much an invocation that goes on moves it.
-    ``watched_at`` is the instant of its timer, 0 for none. ``was_killed`` instances are replaced
-    when they have ended.
+    ``watched_at`` is the instant of its timer, 0 for none. ``was_killed`` instances are replaced when they have ended.
+    From start to end it has ``gpu_share_fraction`` of ``device`` and ``device_mib`` of its memory: where there are hard slices
+    the one at ``slice_start``, so that nobody else can have ``slots`` (a mask).
     """
 
     number: int
@@ -71,6 +72,12 @@ class Instance(Struct):
     watched_at: Instant = 0
     cores: float = 0.0
     was_killed: bool = False
+    device: str = ""
+    gpu_share_fraction: float = 0.0
+    slice_start: int = -1
+    slots: int = 0
+    device_mib: float = 0.0
+    loading_device_mib: float = 0.0
 
 
 class Invocation(Struct, gc=False):
@@ -86,11 +93,12 @@ class Invocation(Struct, gc=False):
 
 
 class PendingStart(Struct):
-    """A start that waits for free cores."""
+    """A start that waits for free cores; ``gpu`` is the part of a device that it needs, 0 for none."""
 
     stages: int
     share: float
     reason: str
+    gpu: float = 0.0
 
 
 class Backoff(Struct):

@@ -6,6 +6,7 @@ no such sequence is refused, with what is missing.
 """
 
 from grainwise.control.core import Core
+from grainwise.control.devices import device_views
 from grainwise.control.endings import Endings
 from grainwise.control.fleet import Fleet
 from grainwise.control.routing import Group
@@ -13,7 +14,8 @@ from grainwise.control.scaling import Scaler
 from grainwise.control.state import AppState, Instance, Transition
 from grainwise.domain.because import Because
 from grainwise.domain.plan import Plan, render_grain
-from grainwise.policies.placement import EPSILON, NoRoom
+from grainwise.policies.placement import NoRoom
+from grainwise.policies.slices import EPSILON, DeviceNeed, grant, lacking
 
 MAX_FAILED_STARTS = 3
 
@@ -56,9 +58,27 @@ class Regranulation:
             missing = self._scaler.needed(app, plan_id, group)
             missing -= fleet.serving(app, group.mask) + fleet.coming(app, group.mask)
             for _ in range(missing):
-                lacking = self._take(free, spares, fleet.memory_mib(app, group.mask))
-                if lacking > 0:
-                    return _no_room(group, NoRoom(lacking))
+                missing_mib = self._take(free, spares, fleet.memory_mib(app, group.mask))
+                if missing_mib > 0:
+                    return _no_room(group, NoRoom(missing_mib))
+        return self._missing_on_devices(app, plan_id)
+
+    def _missing_on_devices(self, app: AppState, plan_id: str) -> str:
+        """What devices lack for the first instance of a function, even if all that can be spared were given up."""
+        groups = [group for group in self._core.routing(app, plan_id).groups if group.function.device_fraction]
+        if not groups:
+            return ""
+        state = self._core.state
+        leaving = {each.number for each in state.instances.values() if each.phase == "ending"}
+        leaving.update(each.number for each in self._spares(app))
+        present = [node for node in state.nodes.values() if node.is_present]
+        views = tuple(view for node in present for view in device_views(node, state.instances.values(), leaving))
+        for group in groups:
+            if self._fleet.has_or_awaits(app, group.mask):
+                continue
+            need = DeviceNeed(group.function.device_fraction, self._fleet.device_mib(app, group.mask))
+            if all(grant(view, need) is None for view in views):
+                return _no_room(group, NoRoom(0.0, 0.0, lacking(views, need)))
         return ""
 
     def _take(self, free: dict[str, float], spares: list[Instance], need: float) -> float:
@@ -102,14 +122,19 @@ class Regranulation:
         )
         spares = [each for each in self._spares(app) if each.stages & group.mask != group.mask]
         idle = [each for each in spares if each.phase == "ready" and not each.invocation]
-        nearest = min(idle, key=lambda each: ((group.mask & ~each.stages).bit_count(), each.number), default=None)
-        if nearest is not None and self._fleet.load(nearest, group.mask, because):
+        gpu = group.function.device_fraction
+        able = [each for each in idle if each.device] if gpu else idle
+        nearest = min(able, key=lambda each: ((group.mask & ~each.stages).bit_count(), each.number), default=None)
+        if nearest is not None and self._fleet.load(nearest, group.mask, because, gpu):
             return True
-        verdict = self._fleet.start(app, group.mask, group.function.cpu_cores, because)
+        verdict = self._fleet.start(app, group.mask, group.function.cpu_cores, because, gpu)
         if not isinstance(verdict, NoRoom):
             return True
         if self._fleet.is_any_ending():
             return False
+        if verdict.device:
+            # Only who has a part of a device can give one up.
+            idle, spares = [each for each in idle if each.device], [each for each in spares if each.device]
         if idle:
             self._fleet.stop(max(idle, key=lambda each: (each.memory_mib, -each.number)), because)
         elif not spares and not self._fleet.coming(app, group.mask):

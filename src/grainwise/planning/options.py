@@ -76,6 +76,8 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
         return ()
     memory = facts.memory_mib
     room = sum(math.floor(node.memory_mib / memory) if memory > 0 else 1 << 10 for node in problem.nodes)
+    if facts.device == "gpu":
+        room = min(room, sum(node.gpus for node in problem.nodes))
     rarely = (1 - problem.app.slo.target) / 10
     all_found: list[Choice] = []
     for share in shares(problem):
@@ -105,6 +107,8 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
 def _choice(
     problem: Problem, facts: GroupFacts, share: float, batch: int, instances: int, most: int, station: Station
 ) -> Choice:
+    # Shares of a device are not searched: a function on a GPU is planned with devices of its own.
+    gpu = 1.0 if facts.device == "gpu" else 0.0
     function = FunctionPlan(
         stages=problem.app.graph.names(facts.mask),
         cpu_cores=share,
@@ -113,6 +117,7 @@ def _choice(
         min_instances=station.side_by_side,
         max_instances=most,
         device=facts.device,
+        gpu_share_fraction=gpu,
         memory_mib=round(facts.memory_mib, 3),
     )
     level = problem.quantile
@@ -124,7 +129,7 @@ def _choice(
     tail_us = station.wait.quantile_us(problem.app.slo.target) + station.rounds * station.occupancy_us
     if problem.objective == "provisioned":
         cost = provisioned_usd_per_hour(
-            problem.prices, instances=instances, cpu_cores=share, memory_mib=facts.memory_mib, gpu=0.0
+            problem.prices, instances=instances, cpu_cores=share, memory_mib=facts.memory_mib, gpu=gpu
         )
     else:
         cost = billed_usd_per_hour(
@@ -133,7 +138,7 @@ def _choice(
             busy_us=station.occupancy_us,
             cpu_cores=share,
             memory_mib=facts.memory_mib,
-            gpu=0.0,
+            gpu=gpu,
         )
     hard = share * instances if problem.capabilities.is_share_hard else 0.0
     memory_mib = facts.memory_mib * instances

@@ -1,54 +1,95 @@
-"""On which node does a new instance go? Of those with room, one with free cores, then the one with most free memory."""
+"""On which node, and on which part of a device, does a new instance go?
+
+Of those with room, one with free cores, then the one whose device is used best, then the one with most free memory.
+"""
 
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from grainwise.domain.because import Because
-
-EPSILON = 1e-6
-"""Slack for sums that binary fractions cannot hold exactly."""
+from grainwise.policies.slices import EPSILON, DeviceNeed, DeviceView, Grant, grant, lacking, waste
 
 
 class NodeView(Struct, frozen=True):
-    """A node and what is free on it."""
+    """A node and what is free on it; devices only where the instance needs one."""
 
     name: str
     free_memory_mib: float
     free_cores: float
     usable_cores: float
+    devices: tuple[DeviceView, ...] = ()
 
 
 class Place(Struct, frozen=True):
-    """Put it there."""
+    """Put it there, and give it this part of a device."""
 
     node: str
     because: Because
+    grant: Grant | None = None
 
 
 class NoRoom(Struct, frozen=True):
-    """It fits nowhere; the roomiest node lacks ``missing_mib`` of memory, or ``missing_cores`` where its memory is enough."""
+    """It fits nowhere; the roomiest node lacks ``missing_mib`` of memory, or ``missing_cores`` where its memory is enough.
+
+    ``device`` says what devices lack, where none has room for it on any node.
+    """
 
     missing_mib: float
     missing_cores: float = 0.0
+    device: str = ""
 
     def render(self) -> str:
         """What is missing, for people."""
+        if self.device:
+            return self.device
         if self.missing_mib > 0:
             return f"{self.missing_mib:.0f} MiB of memory are missing on the roomiest node"
         return f"{self.missing_cores:.2f} cores are missing on the roomiest node"
 
 
-def decide(nodes: Sequence[NodeView], memory_mib: float, cpu_cores: float, is_share_hard: bool) -> Place | NoRoom:
-    """Choose a node for an instance that needs ``memory_mib``, and ``cpu_cores`` where shares are hard.
+def decide(
+    nodes: Sequence[NodeView], memory_mib: float, cpu_cores: float, is_share_hard: bool, need: DeviceNeed | None = None
+) -> Place | NoRoom:
+    """Choose a node for an instance that needs ``memory_mib``, ``cpu_cores`` where shares are hard, and maybe a device.
 
     Where shares are soft ``cpu_cores`` is what a start needs at least: a node without them is chosen only when all lack them.
     """
+    grants: dict[str, tuple[tuple[float, float], Grant]] = {}
+    if need is not None:
+        for node in nodes:
+            best = _best_grant(node, need)
+            if best is not None:
+                grants[node.name] = best
+        if not grants:
+            return NoRoom(0.0, 0.0, lacking(tuple(view for node in nodes for view in node.devices), need))
+        nodes = [node for node in nodes if node.name in grants]
     roomy = [node for node in nodes if node.free_memory_mib + EPSILON >= memory_mib]
     fitting = [node for node in roomy if not is_share_hard or node.free_cores + EPSILON >= cpu_cores]
     if not fitting:
         if roomy:
             return NoRoom(0.0, cpu_cores - max(node.free_cores for node in roomy))
         return NoRoom(memory_mib - max((node.free_memory_mib for node in nodes), default=0.0))
-    chosen = max(fitting, key=lambda node: (node.free_cores + EPSILON >= cpu_cores, node.free_memory_mib, node.name))
-    return Place(chosen.name, Because("the roomiest node", (("node", chosen.name), ("free_mib", chosen.free_memory_mib))))
+    if need is None:
+        chosen = max(fitting, key=lambda node: (node.free_cores + EPSILON >= cpu_cores, node.free_memory_mib, node.name))
+        return Place(chosen.name, Because("the roomiest node", (("node", chosen.name), ("free_mib", chosen.free_memory_mib))))
+    chosen = min(
+        fitting,
+        key=lambda node: (node.free_cores + EPSILON < cpu_cores, grants[node.name][0], -node.free_memory_mib, node.name),
+    )
+    given = grants[chosen.name][1]
+    facts = (("node", chosen.name), ("device", given.device), ("share", given.share_fraction), ("slot", given.start))
+    return Place(chosen.name, Because("the part of a device that leaves most room", facts), given)
+
+
+def _best_grant(node: NodeView, need: DeviceNeed) -> tuple[tuple[float, float], Grant] | None:
+    """The part of a node's devices that wastes least, with what it wastes."""
+    best: tuple[tuple[float, float], Grant] | None = None
+    for view in node.devices:
+        given = grant(view, need)
+        if given is None:
+            continue
+        cost = waste(view, given, need)
+        if best is None or cost < best[0]:
+            best = cost, given
+    return best

@@ -20,6 +20,7 @@ from grainwise.policies import (
     regranulate,
     routing,
 )
+from grainwise.policies.slices import DeviceNeed
 
 C = TypeVar("C", bound=routing.Candidate)
 
@@ -36,9 +37,14 @@ class Place(Protocol):
     """On which node does a new instance go?"""
 
     def __call__(
-        self, nodes: Sequence[placement.NodeView], memory_mib: float, cpu_cores: float, is_share_hard: bool
+        self,
+        nodes: Sequence[placement.NodeView],
+        memory_mib: float,
+        cpu_cores: float,
+        is_share_hard: bool,
+        need: DeviceNeed | None = None,
     ) -> placement.Place | placement.NoRoom:
-        """A node for an instance that needs ``memory_mib`` and ``cpu_cores``, or what is missing."""
+        """A node, and a part of a device where one is needed, for a new instance; or what is missing."""
         ...
 
 

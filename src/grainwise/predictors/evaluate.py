@@ -80,14 +80,14 @@ class Evaluation:
                 busy_us=station.occupancy_us,
                 cpu_cores=function.cpu_cores,
                 memory_mib=facts.memory_mib,
-                gpu=function.gpu_share_fraction,
+                gpu=function.device_fraction,
             )
             provisioned += provisioned_usd_per_hour(
                 scenario.prices,
                 instances=function.instances,
                 cpu_cores=function.cpu_cores,
                 memory_mib=facts.memory_mib,
-                gpu=function.gpu_share_fraction,
+                gpu=function.device_fraction,
             )
         return Prediction(
             p50_ms=_quantile(latency, 0.5) / 1000,

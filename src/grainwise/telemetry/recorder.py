@@ -136,9 +136,21 @@ class AppSums:
 class InstanceRecord:
     """One instance between its start and its end."""
 
-    __slots__ = ("app", "began", "cpu_cores", "invocations", "memory_mib", "stages", "state", "usd_per_second")
+    __slots__ = (
+        "app",
+        "began",
+        "cpu_cores",
+        "gpu_share_fraction",
+        "invocations",
+        "memory_mib",
+        "stages",
+        "state",
+        "usd_per_second",
+    )
 
-    def __init__(self, app: AppSums, stages: int, began: Instant, cpu_cores: float, memory_mib: float) -> None:
+    def __init__(
+        self, app: AppSums, stages: int, began: Instant, cpu_cores: float, memory_mib: float, gpu_share_fraction: float = 0.0
+    ) -> None:
         self.app = app
         self.stages = stages
         self.state = "starting"
@@ -146,7 +158,8 @@ class InstanceRecord:
         """Since when it costs ``usd_per_second``; what it cost before is in the app's sum."""
         self.cpu_cores = cpu_cores
         self.memory_mib = memory_mib
-        self.usd_per_second = app.prices.usd_per_second(cpu_cores, memory_mib)
+        self.gpu_share_fraction = gpu_share_fraction
+        self.usd_per_second = app.prices.usd_per_second(cpu_cores, memory_mib, gpu_share_fraction)
         self.invocations: set[int] = set()
 
     def settle(self, now: Instant) -> None:
@@ -158,7 +171,7 @@ class InstanceRecord:
         """It holds ``memory_mib`` more from ``now`` on."""
         self.settle(now)
         self.memory_mib += memory_mib
-        self.usd_per_second = self.app.prices.usd_per_second(self.cpu_cores, self.memory_mib)
+        self.usd_per_second = self.app.prices.usd_per_second(self.cpu_cores, self.memory_mib, self.gpu_share_fraction)
 
 
 class Recorder:
@@ -278,7 +291,7 @@ class Recorder:
         extent.busy_us += now - began
         app = record.app
         prices = app.prices
-        busy_usd = (now - began) / SECOND * prices.usd_per_second(cpu_cores, record.memory_mib)
+        busy_usd = (now - began) / SECOND * prices.usd_per_second(cpu_cores, record.memory_mib, record.gpu_share_fraction)
         app.billed_usd += busy_usd + prices.usd_per_million_requests / 1e6
         return app, cpu_cores
 
@@ -303,7 +316,9 @@ class Recorder:
     def _start(self, action: StartInstance, now: Instant) -> None:
         app = self.apps.get(action.app)
         if app is not None:
-            self.instances[action.instance] = InstanceRecord(app, action.stages, now, action.function_cores, action.memory_mib)
+            self.instances[action.instance] = InstanceRecord(
+                app, action.stages, now, action.function_cores, action.memory_mib, action.gpu_share_fraction
+            )
 
     def _ready(self, event: InstanceReady, now: Instant) -> None:
         record = self.instances.get(event.instance)

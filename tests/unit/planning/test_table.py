@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from grainwise.domain.errors import InfeasibleError
-from grainwise.domain.machine import HopModel, Node
+from grainwise.domain.machine import Device, HopModel, Node
 from grainwise.domain.plan import Grain, render_grain
 from grainwise.planning.problem import Option, PlanTable, Problem
 from grainwise.planning.table import compute
@@ -197,3 +197,14 @@ def test_every_granularity_is_listed_within_a_bounded_search(count: int, expecte
     assert len({render_grain(each.plan.grain) for each in table.options}) == expected
     assert table.expanded_nodes < limit
     assert "cut off" not in table.because
+
+
+def test_a_function_on_a_gpu_is_planned_with_a_device_for_each_instance() -> None:
+    problem = pair(rate_per_s=60.0, nodes=(Node("here", 4.0, 8000.0, devices=(Device("gpu0", "L4", 24_000.0),)),))
+    stages = (problem.app.stages[0], msgspec.structs.replace(problem.app.stages[1], device="gpu"))
+    table = compute(msgspec.structs.replace(problem, app=msgspec.structs.replace(problem.app, stages=stages)))
+    for each in table.options:
+        function = each.plan.functions[-1]
+        assert (function.device, function.gpu_share_fraction) == ("gpu", 1.0)
+        assert function.instances <= function.max_instances <= 1
+    assert {each.device for each in option(table, SPLIT).plan.functions} == {"cpu", "gpu"}
