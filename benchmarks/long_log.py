@@ -3,8 +3,8 @@
     python -m benchmarks.long_log [--seconds 600] [--json]
 
 The text app is served with the regranulation policy on, under a load that goes light, heavy and bursty, with a granularity
-commanded half-way through every minute. The replay runs under another PYTHONHASHSEED. Exits 1 where an action differs, an answer is wrong or a
-request is lost.
+commanded half-way through every minute. The replay runs under another PYTHONHASHSEED. Exits 1 where an action differs, an
+answer is wrong or a request is lost.
 """
 
 import argparse
@@ -97,8 +97,17 @@ def measure(seconds: float) -> Result:
     table = Table(
         f"A live log of {seconds:g} s of the text app",
         ("requests", "right", "changes on command", "entries", "segments", "MiB", "replay, s"),
-        ((f"{offered:,}", f"{right:,}", str(sum(bool(each["is_changed"]) for each in reports)), f"{outcome['entries']:,}", str(outcome["segments"]), f"{nbytes / 2**20:.1f}",
-          f"{took:.1f}"),),
+        (
+            (
+                f"{offered:,}",
+                f"{right:,}",
+                str(sum(bool(each["is_changed"]) for each in reports)),
+                f"{outcome['entries']:,}",
+                str(outcome["segments"]),
+                f"{nbytes / 2**20:.1f}",
+                f"{took:.1f}",
+            ),
+        ),
         "measured; replayed in a new process under another PYTHONHASHSEED",
     )  # fmt: skip
     checks = (
