@@ -11,8 +11,21 @@ from typing import Any
 from grainwise.domain.errors import PlatformError
 from grainwise.telemetry.result import AppResult, InstanceSpan, RunResult
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
-"""Okabe and Ito's colours, which people with colour blindness tell apart."""
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8c6bb1",
+    "#7f7f7f",
+    "#a6761d",
+    "#66c2a5",
+    "#e7298a",
+    "#666aff",
+)
+"""First Okabe and Ito's colours, which people with colour blindness tell apart."""
 PART_COLOURS = {"queue": "#e69f00", "cold start": "#56b4e9", "service": "#009e73", "hop": "#cc79a7"}
 SLO_COLOUR = "#d62728"
 MAX_CHANGES = 40

@@ -15,8 +15,23 @@ class RunInstance:
     """An instance between its start and its end."""
 
     __slots__ = (
-        "app", "billed_cores", "busy_us", "cores", "ended", "ending", "function", "invocations", "is_serving", "memory_mib",
-        "node", "number", "ready", "stages", "started", "usd_per_us",
+        "app",
+        "billed_cores",
+        "busy_us",
+        "cores",
+        "ended",
+        "ending",
+        "function",
+        "gpu_share_fraction",
+        "invocations",
+        "is_serving",
+        "memory_mib",
+        "node",
+        "number",
+        "ready",
+        "stages",
+        "started",
+        "usd_per_us",
     )  # fmt: skip
 
     def __init__(self, action: StartInstance, app: RunApp, function: FunctionSums, node: RunNode, now: Instant) -> None:
@@ -27,6 +42,7 @@ class RunInstance:
         self.stages = action.stages
         self.cores = action.function_cores
         self.memory_mib = action.memory_mib
+        self.gpu_share_fraction = action.gpu_share_fraction
         self.started = now
         self.ready: Instant | None = None
         self.ended: Instant | None = None
@@ -38,18 +54,18 @@ class RunInstance:
 
     def price(self) -> None:
         """Rate of what it holds, in USD per microsecond; that of an invocation is worked out at the next one."""
-        self.usd_per_us = self.app.prices.usd_per_second(self.cores, self.memory_mib) / SECOND
+        self.usd_per_us = self._usd_per_us(self.cores)
         self.billed_cores = (self.cores, self.usd_per_us)
 
     def billed_usd_per_us(self, cpu_cores: float) -> float:
         """Rate of an invocation on ``cpu_cores``."""
         known = self.billed_cores
         if known[0] != cpu_cores:
-            known = self.billed_cores = (
-                cpu_cores,
-                self.app.prices.usd_per_second(cpu_cores, self.memory_mib) / SECOND,
-            )
+            known = self.billed_cores = (cpu_cores, self._usd_per_us(cpu_cores))
         return known[1]
+
+    def _usd_per_us(self, cpu_cores: float) -> float:
+        return self.app.prices.usd_per_second(cpu_cores, self.memory_mib, self.gpu_share_fraction) / SECOND
 
 
 class RunInstances:

@@ -132,7 +132,7 @@ class RunRecorder:
         notes: Sequence[str] = (),
         kind: Kind | UnsetType = UNSET,
     ) -> RunResult:
-        """What the run has come to by ``end`` (the last event's instant without it). The recorder can go on afterwards."""
+        """What the run has come to by ``end`` (the last event's instant without it). The recorder can go on from there."""
         end = max(self._last, end or 0)
         if end >= self._due:
             self._advance(end)
@@ -295,7 +295,7 @@ class RunRecorder:
                 self._on_request(
                     RequestRow(
                         action.request, app.name, flight.tenant, flight.arrived - self._origin, latency,
-                        "ok", met, queue, service, hop, cold, flight.grain,
+                        "ok", met, queue, service, hop, cold, _followed(flight, app),
                     )
                 )  # fmt: skip
 
@@ -320,7 +320,7 @@ class RunRecorder:
             self._on_request(
                 RequestRow(
                     request, app.name, flight.tenant, arrived - self._origin, now - arrived, outcome, False, queue, service,
-                    hop, cold, flight.grain,
+                    hop, cold, _followed(flight, app),
                 )
             )  # fmt: skip
 
@@ -399,3 +399,10 @@ class RunRecorder:
 
     def _invocation_failed(self, event: InvocationFailed, now: Instant) -> None:
         self._end(event.invocation, now)
+
+
+def _followed(flight: Flight, app: RunApp) -> str:
+    """The granularity of a request. The present one is known from its first invocation on, which is after an arrival."""
+    if flight.grain != app.grain and flight.steps and all(mask in app.masks for mask in flight.steps):
+        return app.grain
+    return flight.grain

@@ -112,6 +112,11 @@ class FunctionSums:
         self.busy_us = self.queue_us = self.service_us = self.hop_us = self.cold_us = 0
         self.busy_core_us = self.billed_usd = 0.0
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything ran or was up since the count began."""
+        return bool(self.invocations or self.held.count or self.held.instance_us)
+
     def result(self, end: Instant) -> FunctionResult:
         """What the sums come to."""
         core_us = self.held.core_us_until(end)
@@ -218,7 +223,7 @@ class RunApp:
         """What the sums come to."""
         seconds = max(end - start, 1) / SECOND
         answered = self.latency.count
-        functions = tuple(each.result(end) for each in self.functions.values())
+        functions = tuple(each.result(end) for each in self.functions.values() if each.is_used)
         billed = sum(each.billed_usd for each in functions)
         provisioned = sum(each.provisioned_usd for each in functions)
         process, imports, load, first_call = (part / max(self.cold_starts, 1) / 1000 for part in self.cold_parts)

@@ -1,9 +1,10 @@
 from itertools import pairwise
 
+import msgspec
 import pytest
 
-from grainwise.control.actions import Invoke
-from grainwise.control.events import RequestArrived
+from grainwise.control.actions import Invoke, StartInstance
+from grainwise.control.events import AppDeployed, RequestArrived
 from grainwise.control.log import Entry, decode, encode
 from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import ArtifactError
@@ -292,3 +293,61 @@ def test_a_result_survives_json_and_a_foreign_one_is_refused() -> None:
 def test_a_run_of_nothing_has_a_result() -> None:
     found = RunRecorder("simulated").result()
     assert (found.duration_s, found.apps, found.nodes) == (0.0, (), ())
+
+
+def test_a_part_of_a_device_is_paid_for() -> None:
+    world, _ = watched(chain(), grains=(FUSED,), is_checked=False)
+    world.ask(1)
+    world.drain()
+    dear = msgspec.structs.replace(NOMINAL_PRICES, usd_per_gpu_hour=3600.0)
+    recorder = RunRecorder("simulated")
+    for entry in world.log:
+        event, actions = entry.event, entry.actions
+        if isinstance(event, AppDeployed):
+            event = msgspec.structs.replace(event, prices=dear)
+        actions = [
+            msgspec.structs.replace(action, gpu_share_fraction=0.5) if isinstance(action, StartInstance) else action
+            for action in actions
+        ]
+        recorder.observe(event, actions, entry.now)
+    dear_cost, cost = recorder.result().apps[0].cost, again(world).result().apps[0].cost
+    # Half a device at 1 USD a second, busy for the 10 ms of one invocation.
+    assert dear_cost.provisioned_usd - cost.provisioned_usd == pytest.approx(0.5 * (world.now - SECOND) / SECOND)
+    assert dear_cost.billed_usd - cost.billed_usd == pytest.approx(0.5 * 0.010)
+
+
+def test_nothing_of_a_finished_request_stays() -> None:
+    world, recorder = watched(SHAPES["fan"](), grains=(legal_grains(SHAPES["fan"]().spec(b"").graph)[-1],), is_checked=False)
+    for value in range(50):
+        world.ask(value)
+        world.run_for(11 * MILLISECOND)
+        if value % 10 == 5:
+            world.cancel(value + 1)
+    world.drain()
+    assert not recorder._flights
+    assert not recorder._invocations
+    assert all(not instance.invocations for instance in recorder.instances.live.values())
+
+
+def test_functions_that_ended_in_the_warm_up_are_left_out() -> None:
+    world, recorder = watched(chain(), grains=(SPLIT,), warmup_us=100 * SECOND, is_checked=False)
+    world.ask(1)
+    world.regranulate(FUSED)
+    world.drain()
+    world.run_until(150 * SECOND)
+    world.ask(2)
+    world.drain()
+    own = recorder.result().apps[0]
+    assert [each.name for each in own.functions] == ["+".join(FUSED[0])]
+    assert own.grain == render_grain(FUSED)
+
+
+def test_a_request_between_the_switch_and_its_first_invocation_follows_the_new_plan() -> None:
+    rows: list[RequestRow] = []
+    world, _ = watched(chain(), grains=(SPLIT,), on_request=rows.append, max_batch=1, is_checked=False)
+    world.regranulate(FUSED)
+    world.run(lambda: world.state_of().plan.grain == FUSED, "the plan is followed")
+    for value in range(3):
+        world.ask(value)
+    world.drain()
+    assert [row.plan for row in rows] == [render_grain(FUSED)] * 3
