@@ -148,10 +148,11 @@ def _headlines(runs: Sequence[Run]) -> list[str]:
 
 def _table(head: Cells, rows: Iterable[Cells], title: str = "", kind: str = "card wide") -> str:
     """A table of cells that are escaped already."""
-    shown = "".join(f"<th>{cell}</th>" for cell in head)
+    names = list(head)
+    shown = "<tr>" + "".join(f"<th>{cell}</th>" for cell in names) + "</tr>" if any(names) else ""
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     heading = f"<h3>{title}</h3>" if title else ""
-    return f'<div class="{kind}">{heading}<table><thead><tr>{shown}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="{kind}">{heading}<table><thead>{shown}</thead><tbody>{body}</tbody></table></div>'
 
 
 def _run_column(runs: Sequence[Run], cell: str) -> tuple[str, ...]:
