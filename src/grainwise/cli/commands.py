@@ -1,4 +1,4 @@
-"""What the commands do, apart from serving the demo: check, profile, plan, serve, replay."""
+"""What the commands do, apart from serving the demo: check, profile, plan, serve."""
 
 import asyncio
 import sys
@@ -15,7 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from grainwise.cli.options import check_app_file, check_positive, read_grain, read_inputs
 from grainwise.cli.profiles import profile_path, read_profile, save_profile, unfinished_profile
 from grainwise.cli.render import console, render_plan, render_stages, render_table
-from grainwise.control.replay import replay
 from grainwise.domain.app import AppSpec, Slo
 from grainwise.domain.errors import ArtifactError
 from grainwise.domain.machine import NOMINAL_PRICES
@@ -23,13 +22,12 @@ from grainwise.domain.plan import Objective, render_grain
 from grainwise.planning.granularity import granularities
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.table import compute
-from grainwise.predictors.fit import latency_model, workload_of
+from grainwise.predictors.fit import hop_model, latency_model, workload_of
 from grainwise.profiles.artifact import Profile, check
 from grainwise.runtimes.loading import load_app
 from grainwise.runtimes.local.machine import require_linux, this_node
 from grainwise.runtimes.local.runtime import ARENA_MIB
 from grainwise.runtimes.local.shares import Mechanism, capabilities
-from grainwise.runtimes.log_writer import read_log
 
 if TYPE_CHECKING:
     from grainwise.cli.serving import ServeOptions, Serving
@@ -158,7 +156,7 @@ def plan_output(
             number=0,
             app=spec,
             model=latency_model(measured, spec),
-            hop=measured.hop,
+            hop=hop_model(measured),
             workload=workload_of(measured, rate),
             nodes=(node,),
             capabilities=capabilities(mechanism, ARENA_MIB << 20),
@@ -300,20 +298,3 @@ def _announce(serving: "Serving", shown: Console) -> None:
             f"profile of another machine accepted: measured on {serving.measured.device_class}, this is {serving.device_class}",
             style="yellow",
         )
-
-
-def replay_log(path: Path, as_json: bool) -> int:
-    """``grainwise replay``; the exit code.
-
-    Raises:
-        ArtifactError: there is no log, or it cannot be replayed.
-    """
-    report = replay(read_log(path))
-    if as_json:
-        print_json(report)
-    elif report.is_identical:
-        console().print(f"{report.entries} entries in {report.segments} segments: identical actions")
-    elif report.divergence is not None:
-        console().print(f"entry {report.divergence.seq} differs\nevent    {report.divergence.event}")
-        console().print(f"logged   {report.divergence.logged}\nreplayed {report.divergence.replayed}")
-    return 0 if report.is_identical else 1

@@ -1,10 +1,11 @@
-"""``grainwise``: check, profile, plan, serve, load, regranulate, replay, demo."""
+"""``grainwise``: the commands that serve are entries here, those about runs in ``run_entries``."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from grainwise.cli import run_entries
 from grainwise.cli.errors import reported
 from grainwise.cli.trace_commands import traces
 
@@ -218,9 +219,57 @@ def replay(
 ) -> None:
     """Feed a recorded log to a fresh controller and compare its actions byte for byte. Exits 1 where they differ."""
     with reported():
-        from grainwise.cli.commands import replay_log
+        from grainwise.cli.replay_command import replay_log
 
         raise SystemExit(replay_log(log, as_json))
+
+
+@cli.command(epilog="Example: grainwise calibrate examples/sleep/app.py --apply")
+def calibrate(
+    app: AppPath,
+    levels: Annotated[str, typer.Option(help="Percent of capacity at which live and simulated are compared.")] = "30,60,85",
+    gate: Annotated[str, typer.Option(help="The levels that decide the exit code.")] = "30,60,85",
+    runs: Annotated[int, typer.Option(help="Live runs at each level, interleaved.", min=1)] = 5,
+    seconds: Annotated[float, typer.Option(help="How long each of them counts.")] = 30.0,
+    fit_seconds: Annotated[float, typer.Option(help="How long the run counts that corrects the profile.")] = 60.0,
+    cores: Annotated[float, typer.Option(help="What instances have at most; the client and the server have the rest.")] = 1.5,
+    capacity: Annotated[float | None, typer.Option(help="Capacity in requests per second, instead of seeking it.")] = None,
+    capacity_seconds: Annotated[float, typer.Option(help="How long each run counts that seeks the capacity.")] = 60.0,
+    rate: Annotated[float | None, typer.Option(help="Plan for this rate; default: 60 % of the predicted capacity.")] = None,
+    grain: Annotated[str | None, typer.Option(help='"fused", "split", or groups: "a+b | c".')] = None,
+    slo_ms: Annotated[float | None, typer.Option("--slo-ms", help="Latency SLO; default: the app's own.")] = None,
+    profile_path: ProfilePath = None,
+    profile_budget: Annotated[float, typer.Option(help="Seconds to profile when there is no profile; 0: refuse.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of the arrivals.", min=0)] = 1,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the correction into the profile.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run an app live and simulated with the same arrivals, compare them, and correct the profile by the difference.
+
+    Exits 1 where a metric of a gated level is out of its bound.
+    """
+    with reported():
+        from grainwise.cli.calibrate import CalibrateOptions, calibrate_app, parse_levels
+
+        options = CalibrateOptions(
+            app,
+            levels=parse_levels("--levels", levels),
+            gate=parse_levels("--gate", gate),
+            runs=runs,
+            seconds=seconds,
+            fit_seconds=fit_seconds,
+            cores=cores,
+            capacity_per_s=capacity,
+            capacity_seconds=capacity_seconds,
+            rate_per_s=rate,
+            grain=grain,
+            slo_ms=slo_ms,
+            profile=profile_path,
+            profile_budget=profile_budget,
+            seed=seed,
+            apply=apply,
+        )
+        raise SystemExit(calibrate_app(options, as_json))
 
 
 @cli.command(epilog="Example: grainwise demo --budget 60")
@@ -235,6 +284,9 @@ def demo(
         from grainwise.cli.demo import run_demo
 
         raise SystemExit(run_demo(app, budget, phase_seconds, as_json))
+
+
+run_entries.register(cli)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.telemetry.compare import Comparison, Replicated, compare
-from grainwise.telemetry.result import RESULT_SCHEMA, RunResult, read_result
+from grainwise.telemetry.result import RESULT_SCHEMA, read_result
 
 
 class Results(Struct, frozen=True):
@@ -41,7 +41,9 @@ def read_results(path: Path) -> list[Replicated]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"there is no result at {path} ({error.strerror}); write one with: grainwise simulate --out") from error
+        raise ArtifactError(
+            f"there is no result at {path} ({error.strerror}); write one with: grainwise simulate --out"
+        ) from error
     try:
         is_several = msgspec.json.decode(data, type=_Shape).settings is not None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""From the options of ``grainwise simulate`` to trials: apps with their profiles and first plans, cluster, traffic, policies."""
+"""From the options of ``grainwise simulate`` to trials: apps with profiles and first plans, cluster, traffic, policies."""
 
 from pathlib import Path
 
@@ -165,7 +165,9 @@ def find_shipped(app: Path, profile: Path | None = None) -> Profile:
                 return read(path.read_bytes())
             except OSError as error:
                 raise ArtifactError(f"the profile {path} cannot be read: {error.strerror}") from error
-    raise ArtifactError(f"there is no profile of {app} (looked at {' and '.join(map(str, wanted))}); run: grainwise profile {app}")
+    raise ArtifactError(
+        f"there is no profile of {app} (looked at {' and '.join(map(str, wanted))}); run: grainwise profile {app}"
+    )
 
 
 def _read(path: Path, option: str) -> bytes:
@@ -252,9 +254,7 @@ def _digests(apps: list[_App], planned: tuple[SimulatedApp, ...]) -> dict[str, s
     return found
 
 
-def _notes(
-    cluster: Cluster, apps: list[_App], planned: tuple[SimulatedApp, ...], options: SimulateOptions
-) -> tuple[str, ...]:
+def _notes(cluster: Cluster, apps: list[_App], planned: tuple[SimulatedApp, ...], options: SimulateOptions) -> tuple[str, ...]:
     found = [
         f"{one.spec.name} is planned for {app.rate_per_s:.4g} requests/s; {one.provenance}"
         for app, one in zip(apps, planned, strict=True)

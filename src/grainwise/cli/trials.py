@@ -4,7 +4,7 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 
@@ -37,7 +37,7 @@ def run_trials(trials: Sequence[Trial], on_progress: OnProgress, processes: int 
     at_once = min(len(trials), processes if processes is not None else _cores())
     if at_once <= 1:
         source = traces()
-        return [run_trial(trial, source, lambda done, at=at: on_progress(at, done)) for at, trial in enumerate(trials)]  # type: ignore[misc]
+        return [run_trial(trial, source, partial(on_progress, at)) for at, trial in enumerate(trials)]
     context = get_context("spawn")
     channel: Queue[tuple[int, float]] = context.Queue()
     executor = ProcessPoolExecutor(at_once, mp_context=context, initializer=_begin, initargs=(channel,))

@@ -67,9 +67,13 @@ def _ends(quantiles: tuple[float, ...]) -> tuple[float, ...]:
     return (quantiles[0], *quantiles, 2 * quantiles[-1] - quantiles[-2])
 
 
+_NEVER = 1e-12
+"""Rarer than any of the levels: nobody among the samples waits."""
+
+
 def waits(waiting: Waiting, column: int, further: int) -> Samples | float:
     """A wait in microseconds; ``further`` is a second column, for the wait behind others once a server is free."""
-    if waiting.mean_us <= 0 or waiting.probability <= 0:
+    if waiting.mean_us <= 0 or waiting.probability <= _NEVER:
         return 0.0
     if waiting.is_growing:
         return 2 * waiting.mean_us * levels(column)

@@ -16,9 +16,10 @@ from typing import BinaryIO
 from grainwise.control.actions import Action
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event
-from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, decode, encode
+from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, encode
 from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.time import Instant
+from grainwise.runtimes.log_reader import records
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 RETAINED_BYTES = 1024 * 1024 * 1024
@@ -228,32 +229,9 @@ class LogWriter:
 
 
 def read_log(path: Path) -> list[Record]:
-    """The records of a log folder or of one segment file, in order.
-
-    Where a segment does not begin with the entry after the last one before it (a file is missing or was cut off), there is a
-    ``Gap``.
+    """The records of a log folder or of one segment file, in order, all at once; see ``log_reader.records``.
 
     Raises:
         ArtifactError: there is no log at ``path``, it cannot be read, or it is malformed.
     """
-    segments = sorted(path.glob("segment-*.log")) if path.is_dir() else [path]
-    if not segments or not segments[0].exists():
-        raise ArtifactError(f"there is no log at {path}; give the folder that `grainwise serve --log` wrote")
-    records: list[Record] = []
-    next_seq = -1
-    for segment in segments:
-        try:
-            data = segment.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"the log {segment} cannot be read: {error.strerror}") from error
-        for record in decode(data, str(segment)):
-            if isinstance(record, Header):
-                if next_seq >= 0 and record.first_seq != next_seq:
-                    records.append(Gap(next_seq, record.first_seq - 1))
-                next_seq = record.first_seq
-            else:
-                next_seq = (record.seq if isinstance(record, Entry) else record.last_seq) + 1
-            records.append(record)
-    if not records:
-        raise ArtifactError(f"the log {path} is empty; the run that wrote it ended before its first entry")
-    return records
+    return list(records(path))
