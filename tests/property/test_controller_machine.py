@@ -258,9 +258,11 @@ class ControllerMachine(RuleBasedStateMachine):
         cpu_cores=st.sampled_from([0.5, 1.0, 2.0]),
         batch=st.sampled_from([1, 4]),
         instances=st.integers(1, 3),
+        gpu=st.sampled_from([0.1, 0.4, 1.0]),
     )
-    def regranulate(self, which: int, grain: int, cpu_cores: float, batch: int, instances: int) -> None:
+    def regranulate(self, which: int, grain: int, cpu_cores: float, batch: int, instances: int, gpu: float) -> None:
         name = self.names[which % len(self.names)]
+        self.gpu = gpu if self.gpu else 0.0
         found = self.grains[name]
         plan = self._plan(name, found[grain % len(found)], cpu_cores=cpu_cores, max_batch=batch, instances=instances)
         self.world.regranulate(plan, name)

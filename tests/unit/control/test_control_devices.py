@@ -12,11 +12,12 @@ from grainwise.domain.machine import Device, Node
 from grainwise.domain.time import SECOND
 from grainwise.policies.placement import NoRoom, Place
 from grainwise.telemetry.recorder import Recorder
-from worlds.apps import chain
+from worlds.apps import chain, fan
 from worlds.control import HARD, NOMINAL_PRICES, World
-from worlds.grains import on_gpu, plan_for
+from worlds.grains import legal_grains, on_gpu, plan_for
 
 FUSED = (("plus_one", "double", "negate", "plus_one#2"),)
+FAN = legal_grains(fan().graph)[0]
 SPLIT = (("plus_one", "double"), ("negate", "plus_one#2"))
 
 
@@ -60,6 +61,15 @@ def test_hard_slices_have_a_place_and_cost_what_they_are():
     seen = world(0.4, *devices(slots=7), instances=3)
     assert given(seen) == [("gpu0", 3, 4), ("gpu0", 3, 0)], "three slots each, and slot 3 is of no use to anyone"
     assert world(0.5, *devices(slots=7), instances=2).seen(StartInstance)[0].slice_start == 0
+
+
+def test_a_slot_that_a_slice_blocks_is_given_to_no_one():
+    plans = [on_gpu(plan_for("chain", FUSED, instances=2), 0.4), on_gpu(plan_for("fan", FAN), 0.1)]
+    seen = World(chain(), fan(), plans=plans, nodes=(node(*devices(slots=7)),), on_gpu=True, warm=False)
+    assert given(seen) == [("gpu0", 3, 4), ("gpu0", 3, 0)]
+    verdict = seen.controller._fleet.place(seen.state_of("fan"), 1, 0.5, 0.1)
+    assert isinstance(verdict, NoRoom)
+    assert "0 of 7 slots free" in verdict.render()
 
 
 def test_a_slice_is_charged_until_the_instance_has_stopped():
