@@ -1,0 +1,175 @@
+"""What calls, hops and starts really took, and how far the predictions of a profile were off.
+
+A live run and a simulated one are read alike, from the trail of events and actions of the same controller.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from grainwise.control.actions import Action, Invoke, Respond
+from grainwise.control.events import Event, InstanceReady, InvocationDone, RequestArrived
+from grainwise.domain.machine import HopModel
+from grainwise.domain.time import Instant, Micros
+from grainwise.predictors.latency import LatencyModel
+from grainwise.profiles.artifact import Calibration, CallGroup, DoorCalibration, StageCalibration
+
+Trail = list[tuple[Event, list[Action], Instant]]
+"""What a controller was told and what it said, in order: of a live log, or of a run in virtual time."""
+
+QUANTILES = 101
+"""Residuals are kept as so many evenly spaced quantiles."""
+
+LEAST_CALLS = 50
+"""Fewer calls of a stage correct its mean and leave its residuals as they were profiled."""
+
+_MIB = 1_048_576
+
+
+class CallSeen(Struct, frozen=True, gc=False):
+    """One call of a stage. ``is_first``: the first of its stage in its instance."""
+
+    stage: int
+    items: int
+    size_sum: float
+    cpu_cores: float
+    duration_us: Micros
+    is_first: bool
+
+
+class HopSeen(Struct, frozen=True, gc=False):
+    """What an invocation took beyond its calls: the messages both ways and all that the instance does around its stages."""
+
+    nbytes: int
+    overhead_us: Micros
+
+
+class Observed(Struct, frozen=True):
+    """Everything of a trail that is calibrated. ``starts`` are (process, load, first call) of each instance that came up."""
+
+    calls: tuple[CallSeen, ...]
+    hops: tuple[HopSeen, ...]
+    starts: tuple[tuple[Micros, Micros, Micros], ...]
+    arrived: tuple[Instant, ...]
+    responded: tuple[Instant, ...]
+
+
+def observe(trail: Trail, since: Instant) -> Observed:
+    """Read a trail; calls and hops of invocations from ``since`` on, starts from its beginning."""
+    calls: list[CallSeen] = []
+    hops: list[HopSeen] = []
+    starts: list[tuple[Micros, Micros, Micros]] = []
+    arrived: list[Instant] = []
+    responded: list[Instant] = []
+    open_invocations: dict[int, tuple[Invoke, Instant]] = {}
+    called: set[tuple[int, int]] = set()
+    for event, actions, now in trail:
+        if isinstance(event, InvocationDone):
+            found = open_invocations.pop(event.invocation, None)
+            if found is None:
+                continue
+            invoke, began = found
+            service = 0
+            is_warm = True
+            for span in event.spans:
+                service += span.duration_us
+                is_first = (invoke.instance, span.stage) not in called
+                called.add((invoke.instance, span.stage))
+                is_warm = is_warm and not is_first
+                if began >= since:
+                    seen = CallSeen(span.stage, span.items, span.size_sum, invoke.cpu_cores, span.duration_us, is_first)
+                    calls.append(seen)
+            if began >= since and is_warm:
+                nbytes = sum(ref.nbytes for row in invoke.inputs for payload in row for ref in payload.refs)
+                hops.append(HopSeen(nbytes, now - began - service))
+        elif isinstance(event, InstanceReady):
+            starts.append((event.process_us + event.import_us, event.load_us, event.first_call_us))
+        elif isinstance(event, RequestArrived) and now >= since:
+            arrived.append(now)
+        for action in actions:
+            if isinstance(action, Invoke):
+                open_invocations[action.invocation] = (action, now)
+            elif isinstance(action, Respond) and now >= since:
+                responded.append(now)
+    return Observed(tuple(calls), tuple(hops), tuple(starts), tuple(arrived), tuple(responded))
+
+
+class Provenance(Struct, frozen=True):
+    """Where a calibration comes from."""
+
+    date: str
+    app_digest: str
+    runs: tuple[str, ...]
+    foreign_cores: float
+
+
+def calibrate(
+    observed: Observed, names: Sequence[str], model: LatencyModel, hop: HopModel, door: DoorCalibration, source: Provenance
+) -> Calibration:
+    """What corrects a profile so that it predicts what was observed.
+
+    Args:
+        observed: of live runs that are not used to validate the result.
+        names: of the stages of the graph, in order.
+        model: of the profile without any calibration.
+        hop: of that profile; its slope and its CPU time are kept.
+        door: what HTTP added in the same runs.
+        source: where the observations come from.
+    """
+    fitted, residuals = _hop(observed.hops, hop)
+    return Calibration(
+        date=source.date,
+        app_digest=source.app_digest,
+        runs=source.runs,
+        foreign_cores=round(source.foreign_cores, 3),
+        stages=tuple(_stage(index, name, observed.calls, model) for index, name in enumerate(names)),
+        hop=fitted,
+        hop_residuals=residuals,
+        door=door,
+    )
+
+
+def _stage(index: int, name: str, calls: Sequence[CallSeen], model: LatencyModel) -> StageCalibration:
+    pairs = [
+        (each, model.stage(index, each.items, each.size_sum, each.cpu_cores).mean_us)
+        for each in calls
+        if each.stage == index and not each.is_first
+    ]
+    groups: dict[tuple[int, float], list[tuple[float, float]]] = {}
+    for call, predicted in pairs:
+        groups.setdefault((call.items, call.cpu_cores), []).append((call.duration_us, predicted))
+    factor = _ratio([(call.duration_us, predicted) for call, predicted in pairs])
+    ratios = [call.duration_us / max(predicted * factor, 1e-9) for call, predicted in pairs]
+    return StageCalibration(
+        name,
+        len(pairs),
+        round(factor, 5),
+        quantiles(ratios) if len(ratios) >= LEAST_CALLS else (),
+        tuple(CallGroup(items, cores, len(found), round(_ratio(found), 5)) for (items, cores), found in sorted(groups.items())),
+    )
+
+
+def _hop(hops: Sequence[HopSeen], model: HopModel) -> tuple[HopModel, tuple[float, ...]]:
+    """The hop whose mean is the measured one, with the measured slope of the profiler, and its residuals."""
+    if len(hops) < LEAST_CALLS:
+        return model, ()
+    mean_bytes = sum(each.nbytes for each in hops) / len(hops)
+    mean_us = sum(each.overhead_us for each in hops) / len(hops)
+    fixed_us = max(0.0, mean_us - model.us_per_mib * mean_bytes / _MIB)
+    fitted = HopModel(round(fixed_us, 1), model.us_per_mib, model.cpu_fixed_us, model.cpu_us_per_mib, model.process_mib)
+    return fitted, quantiles([max(0, each.overhead_us) / max(fitted.latency_us(each.nbytes), 1e-9) for each in hops])
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    """Measured over predicted, summed; 1 where nothing was seen."""
+    predicted = sum(each for _, each in pairs)
+    return sum(each for each, _ in pairs) / predicted if predicted > 0 else 1.0
+
+
+def quantiles(values: Sequence[float], count: int = QUANTILES) -> tuple[float, ...]:
+    """Mid-point quantiles of some values, scaled so that their mean is that of the values."""
+    ordered = sorted(values)
+    kept = [ordered[(2 * at + 1) * len(ordered) // (2 * count)] for at in range(count)]
+    mean, kept_mean = sum(ordered) / len(ordered), sum(kept) / count
+    scale = mean / kept_mean if kept_mean > 0 else 1.0
+    return tuple(round(each * scale, 4) for each in kept)
