@@ -1,0 +1,1 @@
+"""Is the simulator right? Against theory, against other simulators, against itself and against failures."""
