@@ -70,9 +70,10 @@ class LogFile:
         if controller is not None and self._written >= self._segment_bytes:
             self._file.close()
             self._segment += 1
-            self._written = 0
             self._file = self._open()
             self._write(self._header(seq + 1, controller.snapshot()))
+            # A long snapshot is no reason to begin yet another segment.
+            self._written = 0
 
     def close(self) -> None:
         """Complete the log. Idempotent."""

@@ -1,39 +1,15 @@
 """The page of several runs in a real browser: drawn without an error, and without asking any network for anything."""
 
-import os
-import shutil
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from grainwise.reports.page import page
 from grainwise.telemetry.compare import Replicated, compare
 from grainwise.telemetry.result import RunResult
 from worlds.apps import chain
+from worlds.browser import DRAWN, INLINE, browser
 from worlds.runs import lively
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-INLINE = ("file:", "data:", "blob:")
 INK = "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('.figure .xtick text')).fill]"
-DRAWN = "[...document.querySelectorAll('.figure')].every(figure => figure.querySelector('svg.main-svg .trace'))"
-
-
-def browser() -> tuple[Any, str]:
-    """Playwright's door and a browser's path; skips, or fails where ``GRAINWISE_REQUIRE`` names ``browser``."""
-    missing = ""
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), "")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing = "playwright is not installed"
-    else:
-        if path:
-            return sync_playwright, path
-        missing = f"none of {', '.join(BROWSERS)} is on the path"
-    if "browser" in os.environ.get("GRAINWISE_REQUIRE", ""):
-        pytest.fail(missing)
-    pytest.skip(missing)
 
 
 def runs() -> list[RunResult]:

@@ -44,10 +44,12 @@ def count(folder):
 def test_a_log_replays_identically(log):
     said = grainwise("replay", log)
     assert said.code == 0
-    assert said.words == f"{count(log)} entries in 1 segments: identical actions"
+    assert said.words.startswith("replayed 20 requests for fan in ")
+    assert said.words.endswith(f"{count(log)} entries in 1 segments: identical actions")
     as_json = grainwise("replay", log, "--json")
     assert as_json.code == 0
-    assert as_json.json == {"entries": count(log), "segments": 1, "divergence": None}
+    assert as_json.json["entries"] == count(log)
+    assert (as_json.json["segments"], as_json.json["divergence"], as_json.json["apps"]) == (1, None, ["fan"])
 
 
 def test_one_segment_of_it_does_too(log):
@@ -70,8 +72,10 @@ def test_a_changed_action_is_found_where_it_is(log):
     said = grainwise("replay", log)
     assert said.code == 1
     assert f"entry {at} differs" in said.words
-    assert "limit_us=1," in said.words
-    assert grainwise("replay", log, "--json").json["divergence"]["seq"] == at
+    assert ".limit_us: logged 1 replayed " in said.words
+    different = grainwise("replay", log, "--json").json["divergence"]
+    assert different["seq"] == at
+    assert [each["place"].split(".")[1] for each in different["differences"]] == ["limit_us"]
 
 
 def test_a_removed_event_is_found_at_what_followed_from_it(log):
