@@ -252,11 +252,11 @@ class _Session:
         what = f"fit: {rate:.4g}/s for {options.fit_seconds:g} s, seed {seed}"
         run = await self._live(what, self._arrivals(rate, options.fit_seconds, seed))
         base = latency_model(self._profile, self._spec)
-        seen = observe(run.trail, run.origin + WARMUP_US)
-        names = [node.name for node in self._spec.graph.stages]
+        samples = len(self._twin.app.kinds)
+        seen = observe(run.trail, run.origin + WARMUP_US, samples)
         source = Provenance(today(), self._profile.app_digest, (f"{what}, plan {run.plan.id}",), run.foreign_cores)
         door = door_of(run.seen, observe(run.trail, run.origin))
-        return calibrate(seen, names, base, self._profile.hop, door, source)
+        return calibrate(seen, self._spec, samples, base, self._profile.hop, door, source)
 
     def _simulated_capacity(self) -> float:
         """The capacity of the twin, by bisection of runs in virtual time."""

@@ -107,11 +107,22 @@ class CallGroup(Struct, frozen=True, forbid_unknown_fields=True):
     factor: float
 
 
+class SampleCalibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """One stage on one sample in a live run.
+
+    ``factor`` is measured over corrected time of its calls. ``split`` is how many calls its items took, over the calls that
+    batches of the declared size would need: items of different shape do not share a call.
+    """
+
+    factor: float = 1.0
+    split: float = 1.0
+
+
 class StageCalibration(Struct, frozen=True, forbid_unknown_fields=True):
     """What a live run says about the predictions of one stage.
 
     ``factor`` corrects the mean; ``residuals`` are evenly spaced quantiles of measured over corrected time, empty where there
-    were too few calls to tell.
+    were too few calls to tell. ``samples`` says how each sample of the profile differs from its size; empty where unknown.
     """
 
     name: str
@@ -119,6 +130,7 @@ class StageCalibration(Struct, frozen=True, forbid_unknown_fields=True):
     factor: float
     residuals: tuple[float, ...]
     groups: tuple[CallGroup, ...]
+    samples: tuple[SampleCalibration, ...] = ()
 
 
 class DoorCalibration(Struct, frozen=True, forbid_unknown_fields=True):
@@ -309,6 +321,8 @@ def _calibrated(profile: Profile, calibration: Calibration) -> list[tuple[str, f
         place = f"calibration.stages[{stage.name}]"
         found.extend(_numbers(place, stage))
         found.extend((f"{place}.residuals[{at}]", value) for at, value in enumerate(stage.residuals))
+        for at, sample in enumerate(stage.samples):
+            found.extend(_numbers(f"{place}.samples[{at}]", sample))
     return found
 
 

@@ -57,8 +57,17 @@ def kinds_of(profile: Profile) -> tuple[Kind, ...]:
         sizes = tuple(
             stage.samples[at][1] / stage.samples[at][0] if stage.samples[at][0] else stage.item_size for stage in stages
         )
-        found.append(Kind(executions, sizes, outputs, entry))
+        found.append(Kind(executions, sizes, outputs, entry, *_calibrated(profile, at)))
     return tuple(found)
+
+
+def _calibrated(profile: Profile, sample: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Factors and splits of a sample, as live runs have shown them."""
+    calibration = profile.calibration
+    if calibration is None or any(len(stage.samples) <= sample for stage in calibration.stages):
+        return (), ()
+    of = [stage.samples[sample] for stage in calibration.stages]
+    return tuple(each.factor for each in of), tuple(each.split for each in of)
 
 
 def simulated_app(

@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from grainwise.control.actions import Action, Invoke, Respond
 from grainwise.control.events import Event, InstanceReady, InvocationDone, RequestArrived
+from grainwise.domain.app import AppSpec
 from grainwise.domain.machine import HopModel
 from grainwise.domain.time import Instant, Micros
 from grainwise.predictors.latency import LatencyModel
-from grainwise.profiles.artifact import Calibration, CallGroup, DoorCalibration, StageCalibration
+from grainwise.profiles.artifact import Calibration, CallGroup, DoorCalibration, SampleCalibration, StageCalibration
 
 Trail = list[tuple[Event, list[Action], Instant]]
 """What a controller was told and what it said, in order: of a live log, or of a run in virtual time."""
@@ -20,14 +21,21 @@ Trail = list[tuple[Event, list[Action], Instant]]
 QUANTILES = 101
 """Residuals are kept as so many evenly spaced quantiles."""
 
-LEAST_CALLS = 50
+LEAST_CALLS = 20
 """Fewer calls of a stage correct its mean and leave its residuals as they were profiled."""
+
+LEAST_OF_SAMPLE = 3
+"""Fewer invocations for a sample say nothing about it."""
 
 _MIB = 1_048_576
 
 
 class CallSeen(Struct, frozen=True, gc=False):
-    """One call of a stage. ``is_first``: the first of its stage in its instance."""
+    """One call of a stage. ``is_first``: the first of its stage in its instance.
+
+    ``sample`` is the one whose request the invocation was for, -1 where it was for several requests. ``together`` has the calls
+    and the items of the stage in the invocation.
+    """
 
     stage: int
     items: int
@@ -35,6 +43,8 @@ class CallSeen(Struct, frozen=True, gc=False):
     cpu_cores: float
     duration_us: Micros
     is_first: bool
+    sample: int = -1
+    together: tuple[int, int] = (1, 1)
 
 
 class HopSeen(Struct, frozen=True, gc=False):
@@ -54,8 +64,14 @@ class Observed(Struct, frozen=True):
     responded: tuple[Instant, ...]
 
 
-def observe(trail: Trail, since: Instant) -> Observed:
-    """Read a trail; calls and hops of invocations from ``since`` on, starts from its beginning."""
+def observe(trail: Trail, since: Instant, samples: int = 1) -> Observed:
+    """Read a trail; calls and hops of invocations from ``since`` on, starts from its beginning.
+
+    Args:
+        trail: from its first event on.
+        since: when requests began, or later.
+        samples: requests come from so many samples in turn.
+    """
     calls: list[CallSeen] = []
     hops: list[HopSeen] = []
     starts: list[tuple[Micros, Micros, Micros]] = []
@@ -63,6 +79,7 @@ def observe(trail: Trail, since: Instant) -> Observed:
     responded: list[Instant] = []
     open_invocations: dict[int, tuple[Invoke, Instant]] = {}
     called: set[tuple[int, int]] = set()
+    sample_of: dict[int, int] = {}
     for event, actions, now in trail:
         if isinstance(event, InvocationDone):
             found = open_invocations.pop(event.invocation, None)
@@ -70,6 +87,12 @@ def observe(trail: Trail, since: Instant) -> Observed:
                 continue
             invoke, began = found
             service = 0
+            of = {sample_of.get(item.request, -1) for item in invoke.items}
+            sample = of.pop() if len(of) == 1 else -1
+            together: dict[int, tuple[int, int]] = {}
+            for span in event.spans:
+                before = together.get(span.stage, (0, 0))
+                together[span.stage] = (before[0] + 1, before[1] + span.items)
             is_warm = True
             for span in event.spans:
                 service += span.duration_us
@@ -77,15 +100,27 @@ def observe(trail: Trail, since: Instant) -> Observed:
                 called.add((invoke.instance, span.stage))
                 is_warm = is_warm and not is_first
                 if began >= since:
-                    seen = CallSeen(span.stage, span.items, span.size_sum, invoke.cpu_cores, span.duration_us, is_first)
-                    calls.append(seen)
+                    calls.append(
+                        CallSeen(
+                            span.stage,
+                            span.items,
+                            span.size_sum,
+                            invoke.cpu_cores,
+                            span.duration_us,
+                            is_first,
+                            sample,
+                            together[span.stage],
+                        )
+                    )
             if began >= since and is_warm:
                 nbytes = sum(ref.nbytes for row in invoke.inputs for payload in row for ref in payload.refs)
                 hops.append(HopSeen(nbytes, now - began - service))
         elif isinstance(event, InstanceReady):
             starts.append((event.process_us + event.import_us, event.load_us, event.first_call_us))
-        elif isinstance(event, RequestArrived) and now >= since:
-            arrived.append(now)
+        elif isinstance(event, RequestArrived):
+            sample_of[event.request] = len(sample_of) % samples
+            if now >= since:
+                arrived.append(now)
         for action in actions:
             if isinstance(action, Invoke):
                 open_invocations[action.invocation] = (action, now)
@@ -104,13 +139,20 @@ class Provenance(Struct, frozen=True):
 
 
 def calibrate(
-    observed: Observed, names: Sequence[str], model: LatencyModel, hop: HopModel, door: DoorCalibration, source: Provenance
+    observed: Observed,
+    spec: AppSpec,
+    samples: int,
+    model: LatencyModel,
+    hop: HopModel,
+    door: DoorCalibration,
+    source: Provenance,
 ) -> Calibration:
     """What corrects a profile so that it predicts what was observed.
 
     Args:
         observed: of live runs that are not used to validate the result.
-        names: of the stages of the graph, in order.
+        spec: the app.
+        samples: how many samples the profile has.
         model: of the profile without any calibration.
         hop: of that profile; its slope and its CPU time are kept.
         door: what HTTP added in the same runs.
@@ -122,14 +164,14 @@ def calibrate(
         app_digest=source.app_digest,
         runs=source.runs,
         foreign_cores=round(source.foreign_cores, 3),
-        stages=tuple(_stage(index, name, observed.calls, model) for index, name in enumerate(names)),
+        stages=tuple(_stage(index, spec, samples, observed.calls, model) for index in range(len(spec.graph.stages))),
         hop=fitted,
         hop_residuals=residuals,
         door=door,
     )
 
 
-def _stage(index: int, name: str, calls: Sequence[CallSeen], model: LatencyModel) -> StageCalibration:
+def _stage(index: int, spec: AppSpec, samples: int, calls: Sequence[CallSeen], model: LatencyModel) -> StageCalibration:
     pairs = [
         (each, model.stage(index, each.items, each.size_sum, each.cpu_cores).mean_us)
         for each in calls
@@ -139,14 +181,31 @@ def _stage(index: int, name: str, calls: Sequence[CallSeen], model: LatencyModel
     for call, predicted in pairs:
         groups.setdefault((call.items, call.cpu_cores), []).append((call.duration_us, predicted))
     factor = _ratio([(call.duration_us, predicted) for call, predicted in pairs])
-    ratios = [call.duration_us / max(predicted * factor, 1e-9) for call, predicted in pairs]
+    by_sample = tuple(_sample(at, pairs, factor, spec.spec(index).max_batch) for at in range(samples))
+    ratios = [
+        call.duration_us / max(predicted * factor * (by_sample[call.sample].factor if call.sample >= 0 else 1.0), 1e-9)
+        for call, predicted in pairs
+    ]
     return StageCalibration(
-        name,
+        spec.graph.stages[index].name,
         len(pairs),
         round(factor, 5),
         quantiles(ratios) if len(ratios) >= LEAST_CALLS else (),
         tuple(CallGroup(items, cores, len(found), round(_ratio(found), 5)) for (items, cores), found in sorted(groups.items())),
+        by_sample,
     )
+
+
+def _sample(sample: int, pairs: Sequence[tuple[CallSeen, float]], factor: float, max_batch: int) -> SampleCalibration:
+    """How one sample differs from what its size predicts, and into how many calls its items fall."""
+    own = [(call, predicted) for call, predicted in pairs if call.sample == sample]
+    # A call counts for its part of an invocation, so that these are means over invocations.
+    invocations = sum(1 / call.together[0] for call, _ in own)
+    if invocations < LEAST_OF_SAMPLE:
+        return SampleCalibration()
+    split = sum(call.together[0] / -(-call.together[1] // max_batch) / call.together[0] for call, _ in own) / invocations
+    ratio = _ratio([(call.duration_us, predicted * factor) for call, predicted in own])
+    return SampleCalibration(round(ratio, 4), round(split, 3))
 
 
 def _hop(hops: Sequence[HopSeen], model: HopModel) -> tuple[HopModel, tuple[float, ...]]:

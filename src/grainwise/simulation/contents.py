@@ -21,12 +21,17 @@ class Kind(Struct, frozen=True):
 
     Per stage of the graph: ``counts`` executions in one request, ``sizes`` mean size of an item as the stage measures it, and
     ``output_bytes`` the length of what one item comes to. ``input_bytes`` are the lengths of the entry values.
+
+    ``factors`` is the time of a call over what its size predicts, ``splits`` the number of calls over the least that batches
+    allow, since items of different shape do not share a call; both are 1 where they are empty.
     """
 
     counts: tuple[int, ...]
     sizes: tuple[float, ...]
     output_bytes: tuple[int, ...]
     input_bytes: tuple[int, ...]
+    factors: tuple[float, ...] = ()
+    splits: tuple[float, ...] = ()
 
 
 class Value(Struct, frozen=True, gc=False):

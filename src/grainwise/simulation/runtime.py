@@ -39,7 +39,7 @@ _MIB = 1_048_576
 class _App:
     """What the runtime knows of one app, ready to be drawn from."""
 
-    __slots__ = ("contents", "hop", "hop_residuals", "model", "name", "service", "simulated", "single")
+    __slots__ = ("contents", "hop", "hop_residuals", "is_calibrated", "model", "name", "service", "simulated", "single")
 
     def __init__(self, simulated: SimulatedApp, seed: int) -> None:
         spec = simulated.spec
@@ -50,6 +50,7 @@ class _App:
         self.hop = simulated.hop
         self.hop_residuals = residual_table(simulated.hop_residuals) if simulated.hop_residuals else ()
         self.contents = Contents(spec.graph, simulated.kinds)
+        self.is_calibrated = all(kind.factors and kind.splits for kind in simulated.kinds)
         batches = [stage.max_batch for stage in declared]
         self.service = ServiceTimes(simulated.model, batches, simulated.residuals, seed)
         self.single: dict[tuple[object, ...], tuple[Sequence[Work], Sequence[Call], Micros]] = {}
@@ -280,6 +281,7 @@ class SimulatedRuntime:
         is_scoped = bool(contents.extent(extent).scope)
         works: list[Work] = []
         totals: dict[int, tuple[int, float]] = {}
+        weights: dict[int, tuple[float, float]] = {}
         for item in items:
             kind, scale, _ = requests.get(item.request, GONE)
             for index in range(item.lo, item.hi):
@@ -288,10 +290,18 @@ class SimulatedRuntime:
                 for stage, count, size_sum in work.calls:
                     before = totals.get(stage, (0, 0.0))
                     totals[stage] = (before[0] + count, before[1] + size_sum)
+                    if app.is_calibrated:
+                        content = contents.kinds[kind]
+                        others = weights.get(stage, (0.0, 0.0))
+                        weights[stage] = (others[0] + count * content.factors[stage], others[1] + count * content.splits[stage])
         calls: list[Call] = []
         for stage in contents.extent(extent).stages:
             if stage in totals:
-                calls.extend(app.service.calls(stage, *totals[stage], cores, node.speed))
+                count, size_sum = totals[stage]
+                factor, split = weights.get(stage, (float(count), float(count)))
+                calls.extend(
+                    app.service.calls(stage, count, size_sum, cores, node.speed, work=factor / count, split=split / count)
+                )
         answer = (works, calls, self._hop_us(app, node, action))
         if is_single and len(app.single) < MAX_WORKS:
             app.single[key] = answer

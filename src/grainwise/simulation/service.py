@@ -44,13 +44,31 @@ class ServiceTimes:
         self._seed = mixed(seed)
         self._factors: dict[tuple[int, float, float], float] = {}
 
-    def calls(self, stage: int, items: int, size_sum: float, cpu_cores: float, speed: float) -> list[Call]:
-        """The calls in which a stage runs ``items``, each of its own batch, on a machine ``speed`` times the profiled one."""
+    def calls(
+        self,
+        stage: int,
+        items: int,
+        size_sum: float,
+        cpu_cores: float,
+        speed: float,
+        *,
+        work: float = 1.0,
+        split: float = 1.0,
+    ) -> list[Call]:
+        """The calls in which a stage runs ``items``, each of its own batch, on a machine ``speed`` times the profiled one.
+
+        They take ``work`` times what their sizes predict, and are ``split`` times as many as batches need.
+        """
         factor = self._factors.get((stage, cpu_cores, speed))
         model = self._stages[stage]
         if factor is None:
             factor = self._factors[(stage, cpu_cores, speed)] = model.share_factor(cpu_cores) / speed
         batch, table = self._max_batches[stage], self._tables[stage]
+        if split > 1.0:
+            # Calls of even length: which items have one shape is not known.
+            least = -(-items // batch)
+            batch = -(-items // min(items, round(least * split)))
+        factor *= work
         found: list[Call] = []
         for number, lo in enumerate(range(0, items, batch)):
             count = min(batch, items - lo)
