@@ -36,7 +36,7 @@ $(BIN)/python -m pytest --cov --cov-append --cov-report=term:skip-covered tests 
 exit $${first:-0}
 endef
 
-.PHONY: help install check test validate golden demo readme docs bench soak smoke lock clean
+.PHONY: help install check test validate golden demo readme profiles docs bench soak smoke lock clean
 
 help:
 	@echo "make install  create $(VENV) with everything below (again only when pyproject.toml or constraints.txt change),"
@@ -47,6 +47,7 @@ help:
 	@echo "make golden   the same seed gives the same bytes on every interpreter"
 	@echo "make demo     profile, plan, serve, load and re-granulate OCR        4 min"
 	@echo "make readme   run the demo and put what it prints into the README"
+	@echo "make profiles measure the profiles that ship beside the examples, on a quiet machine     5 min"
 	@echo "make docs     build the documentation into site/, strictly           2 min"
 	@echo "make smoke    every example is declared rightly, every command runs  2 min"
 	@echo "make bench    the benchmarks, as ratios in one run                  20 min"
@@ -84,6 +85,10 @@ demo: $(READY)
 
 readme: $(READY)
 	@mkdir -p build && $(BIN)/grainwise demo $(DEMO_ARGS) | tee build/demo.txt && $(BIN)/python tools/readme.py build/demo.txt
+
+profiles: $(READY)
+	$(call lane,profiles,300,for app in text/app ocr/app ocr/app_accurate; do \
+	$(BIN)/grainwise profile "examples/$$app.py" --budget 60 --fresh --out "examples/$$app.profile.json" || exit 1; done)
 
 docs: $(READY)
 	$(call lane,docs,120,$(BIN)/mkdocs build --strict --quiet)
