@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct
 
 from grainwise.control.controller import Controller
-from grainwise.control.events import AppDeployed, CapacityChanged, RequestArrived
+from grainwise.control.events import AppDeployed, CapacityChanged, RequestArrived, RequestCancelled
 from grainwise.domain.errors import CapacityError
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.planning.problem import PlanTable, Problem
@@ -154,6 +154,14 @@ class Simulation:
     def offer(self, arrival: Arrival) -> None:
         """A request comes at ``origin + arrival.at``; for closed loops and tests."""
         self.loop.schedule(max(self.loop.now, self.origin + arrival.at), ARRIVAL, self._arrive, arrival)
+
+    def cancel(self, request: int) -> bool:
+        """The client of a request goes away; False where it has ended, or has not come in yet."""
+        if request not in self.controller.state.requests or request not in self.in_flight:
+            return False
+        self.loop.post(RequestCancelled(request))
+        self._ended(request)
+        return True
 
     def _pull(self, _: object) -> None:
         """Draw the next arrival; only one of the open ones is ever scheduled, so memory does not grow with the traffic."""
