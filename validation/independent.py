@@ -161,7 +161,9 @@ def validate(runs: int = RUNS) -> Part:
         theirs = sum(row[1][at] for row in found) / runs
         part.rows.append((f"p{level * 100:g}", f"{ours / _MS:.2f}", f"{theirs / _MS:.2f}", f"{ours / theirs - 1:+.2%}"))
         part.checks.append(
-            Check(f"p{level * 100:g} against ciw", f"{ours / theirs - 1:+.2%}", f"+- {BOUND:.0%}", abs(ours / theirs - 1) <= BOUND)
+            Check(
+                f"p{level * 100:g} against ciw", f"{ours / theirs - 1:+.2%}", f"+- {BOUND:.0%}", abs(ours / theirs - 1) <= BOUND
+            )
         )
     compared, differing = sum(row[2] for row in found), sum(row[3] for row in found)
     what = f"of {compared} requests those whose sojourn differs from SimPy's ({simpy.__version__}) by a microsecond or more"

@@ -50,9 +50,20 @@ def write(parts: list[Part]) -> Path:
     ]
     for part in parts:
         met = sum(check.is_met for check in part.checks)
-        lines += ["", f"## {part.name}", "", f"{part.about}.", "", f"| {' | '.join(part.columns)} |", "|---" * len(part.columns) + "|"]
+        lines += [
+            "",
+            f"## {part.name}",
+            "",
+            f"{part.about}.",
+            "",
+            f"| {' | '.join(part.columns)} |",
+            "|---" * len(part.columns) + "|",
+        ]
         lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in part.rows]
-        lines += ["", f"{met} of {len(part.checks)} claims hold; {part.cpu_s:.0f} s of processor, {part.wall_s:.0f} s of wall time."]
+        lines += [
+            "",
+            f"{met} of {len(part.checks)} claims hold; {part.cpu_s:.0f} s of processor, {part.wall_s:.0f} s of wall time.",
+        ]
         lines += [f"- FAILED: {check.what}: {check.measured}, bound {check.bound}" for check in part.checks if not check.is_met]
         shown = [check for check in part.checks if check.is_met][:40] if len(part.checks) <= 40 else []
         lines += [f"- {check.what}: {check.measured} (bound {check.bound})" for check in shown]
