@@ -218,7 +218,8 @@ class Scaler:
             self._scale_up(app)
         self.rescue(app)
         until = self._scale_down(app)
-        is_measured = any(any(load.items) for load in app.loads.values())
+        # A burst is remembered a little longer than what was measured of it, and only a review can see it over.
+        is_measured = any(load.panic.last_at or any(load.items) for load in app.loads.values())
         if self.is_lively(app) or app.transition is not None or is_measured:
             self.review_at(app, core.now + SECOND)
         elif until:
