@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from grainwise.cli.main import cli
 from grainwise.cli.profiles import save_profile
@@ -149,3 +150,30 @@ def test_the_index_of_decisions_names_every_record() -> None:
             "## Decision",
             "## Consequences",
         ]
+
+
+SIMULATED = ("simulate", "compare", "report", "replay")
+
+
+def test_capacity_is_planned_as_its_guide_says(tmp_path: Path) -> None:
+    """What takes seconds is run as shown, in order: one seed, one fixed granularity, and no server."""
+    pytest.importorskip("onnxruntime", reason="the guide shows the OCR example, which needs its extra")
+    pytest.importorskip("plotly", reason="the guide writes pages, which needs the report extra")
+    guide = ROOT / "docs" / "how-to" / "plan-capacity.md"
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (described,) = blocks(guide, "yaml")
+    (tmp_path / "two.yaml").write_text(described)
+    shown = [words for words in shown_commands(guide) if words[0] in SIMULATED]
+    slow = ("--replications", "monday.yaml", "trace:")
+    quick = [words for words in shown if not any(each in word for word in words for each in slow)]
+    assert {words[0] for words in quick} == set(SIMULATED)
+    runner = CliRunner()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for words in quick:
+            if words[0] == "simulate":
+                # What was shipped, whatever has been measured in this working copy.
+                words = [*words, "--profile", str(ROOT / "examples" / "ocr" / "app.profile.json")]
+            said = runner.invoke(cli, words)
+            assert said.exit_code == 0, f"{words}: {said.output}"
+    assert {path.name for path in tmp_path.iterdir()} >= {"laptop.html", "laptop.json", "two.json", "simulated.json"}

@@ -26,10 +26,22 @@ def simulate_apps(options: SimulateOptions, as_json: bool, processes: int | None
     """
     if options.html is not None:
         check_pages()
-    trials = make_trials(options, traces())
-    began = time.perf_counter()
-    results = _run(trials, as_json, processes)
-    took_s = time.perf_counter() - began
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(is_error=True), disable=as_json) as progress:
+        task = progress.add_task("planning", total=None)
+        trials = make_trials(options, traces())
+        what = f"simulating {len(trials)} runs" if len(trials) > 1 else f"simulating {trials[0].traffic.name}"
+        progress.update(task, description=what, total=len(trials))
+        fractions = [0.0] * len(trials)
+
+        def step(at: int, fraction: float) -> None:
+            fractions[at] = fraction
+            progress.update(task, completed=sum(fractions))
+
+        began = time.perf_counter()
+        results = run_trials(trials, step, processes)
+        took_s = time.perf_counter() - began
+        progress.update(task, completed=len(trials))
     settings = _settings(trials, results)
     if options.out is not None:
         write_file(options.out, encode_results(settings))
@@ -45,22 +57,6 @@ def simulate_apps(options: SimulateOptions, as_json: bool, processes: int | None
     for what, path in (("page", options.html), ("result", options.out), ("requests", options.requests), ("log", options.log)):
         if path is not None:
             shown.print(f"{what}: {path}")
-
-
-def _run(trials: Sequence[Trial], as_json: bool, processes: int | None) -> list[RunResult]:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    what = f"simulating {len(trials)} runs" if len(trials) > 1 else f"simulating {trials[0].traffic.name}"
-    with Progress(*columns, console=console(is_error=True), disable=as_json) as progress:
-        task = progress.add_task(what, total=len(trials))
-        fractions = [0.0] * len(trials)
-
-        def step(at: int, fraction: float) -> None:
-            fractions[at] = fraction
-            progress.update(task, completed=sum(fractions))
-
-        results = run_trials(trials, step, processes)
-        progress.update(task, completed=len(trials))
-    return results
 
 
 def _settings(trials: Sequence[Trial], results: Sequence[RunResult]) -> list[Replicated]:
