@@ -11,7 +11,7 @@ from grainwise.domain.because import Because
 from grainwise.domain.errors import ArtifactError
 from grainwise.domain.time import SECOND, Instant
 from grainwise.runtimes.log_reader import records
-from grainwise.simulation.log_file import ORIGIN
+from grainwise.simulation.log_file import END, ORIGIN
 from grainwise.telemetry.request_rows import RequestRow
 from grainwise.telemetry.result import Kind, RunResult
 from grainwise.telemetry.run_recorder import RunRecorder
@@ -36,17 +36,16 @@ def result_of_log(
     header = next(steps)
     if not isinstance(header, Header):
         raise ArtifactError(f"the log {path} does not start with a header; give its first segment or one with a snapshot")
-    is_simulated = header.digests.get("kind") == "simulated"
+    said = dict(header.digests)
+    is_simulated = said.pop("kind", "") == "simulated"
+    origin, end = (int(said.pop(name, "0")) for name in (ORIGIN, END))
     kind: Kind = "simulated" if is_simulated else "measured"
     first = next(steps, None)
     if not isinstance(first, Entry):
         raise ArtifactError(f"the log {path} holds no entry; the run that wrote it ended before its first")
     start = first.now
-    if warmup_s is not None:
-        warmup_us = round(warmup_s * SECOND)
-    else:
-        origin = int(header.digests.get(ORIGIN, "0"))
-        warmup_us = max(0, origin - start) if origin else 0
+    became_ready_us = max(0, origin - start) if origin else 0
+    warmup_us = round(warmup_s * SECOND) if warmup_s is not None else became_ready_us
     recorder = RunRecorder(kind, on_request=on_request, start=start, warmup_us=warmup_us)
     notes = [header.note] if header.note else []
     if header.snapshot:
@@ -62,10 +61,14 @@ def result_of_log(
     if not recorder.apps:
         raise ArtifactError(f"no app is deployed in the log {path}; the run that wrote it ended before that")
     return recorder.result(
-        hardware=header.digests.get("device_class", ""),
+        end=end or None,
+        hardware=said.pop("hardware", "") or said.get("device_class", ""),
         seed=header.seed if is_simulated else None,
+        policy=said.pop("policy", ""),
+        cluster=said.pop("cluster", ""),
+        workload=said.pop("workload", ""),
         versions={"grainwise": header.code_version},
-        digests=header.digests,
+        digests=said,
         notes=notes,
     )
 

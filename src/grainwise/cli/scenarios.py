@@ -247,7 +247,7 @@ def _hardware(cluster: Cluster, apps: list[_App]) -> str:
 
 
 def _digests(apps: list[_App], planned: tuple[SimulatedApp, ...]) -> dict[str, str]:
-    found: dict[str, str] = {"kind": "simulated"}
+    found: dict[str, str] = {}
     for app, one in zip(apps, planned, strict=True):
         name = app.spec.name
         found |= {f"app {name}": app.spec.digest, f"profile {name}": digest(app.profile), f"plan {name}": one.plan.id}

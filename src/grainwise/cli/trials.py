@@ -4,11 +4,12 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 
-from grainwise.domain.errors import GrainwiseError
+from grainwise.domain.errors import CapacityError, GrainwiseError
 from grainwise.simulation.trial import Trial, run_trial
 from grainwise.telemetry.result import RunResult
 from grainwise.workloads.recorded import TraceSource
@@ -32,7 +33,8 @@ def run_trials(trials: Sequence[Trial], on_progress: OnProgress, processes: int 
     """Run trials, at most ``processes`` at once (all cores without it); the results are in the order of the trials.
 
     Raises:
-        GrainwiseError: one failed; the others are not waited for.
+        CapacityError: a process was ended from outside.
+        GrainwiseError: a trial failed; those that have not begun by then are left out.
     """
     at_once = min(len(trials), processes if processes is not None else _cores())
     if at_once <= 1:
@@ -45,6 +47,11 @@ def run_trials(trials: Sequence[Trial], on_progress: OnProgress, processes: int 
         futures = [executor.submit(_run, at, trial) for at, trial in enumerate(trials)]
         _follow(futures, channel, on_progress)
         return [future.result() for future in futures]
+    except BrokenProcessPool as error:
+        raise CapacityError(
+            f"one of {at_once} processes that simulated was ended from outside, maybe for lack of memory; free some, "
+            "or simulate one seed at a time"
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
         channel.close()

@@ -14,8 +14,8 @@ from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.time import Instant
 
 SEGMENT_BYTES = 64 * 1024 * 1024
-ORIGIN = "origin_us"
-"""Of the digests in a header: the instant at which traffic begins, in a simulated run."""
+ORIGIN, END = "origin_us", "end_us"
+"""Of the digests in a header: the instants between which traffic comes, in a simulated run."""
 
 
 class LogFile:

@@ -13,7 +13,7 @@ from grainwise.control.controller import Controller
 from grainwise.control.events import Event
 from grainwise.domain.time import Instant
 from grainwise.reports.rows import open_requests
-from grainwise.simulation.log_file import ORIGIN, LogFile
+from grainwise.simulation.log_file import END, ORIGIN, LogFile
 from grainwise.simulation.run import START, Scenario, Simulation
 from grainwise.telemetry.request_rows import RequestRow
 from grainwise.telemetry.result import RunResult
@@ -165,11 +165,21 @@ class _DeferredLog:
         trial = self._trial
         if trial.log is None:
             return
+        origin = self.simulation.origin
         self._file = LogFile(
             trial.log,
             seed=trial.scenario.seed,
             note=f"grainwise simulate, {trial.policy} on {trial.scenario.cluster.name}, {trial.traffic.name}",
-            digests={**trial.digests, ORIGIN: str(self.simulation.origin)},
+            digests={
+                **trial.digests,
+                "kind": "simulated",
+                "hardware": trial.hardware,
+                "policy": trial.policy,
+                "cluster": trial.scenario.cluster.name,
+                "workload": trial.traffic.name,
+                ORIGIN: str(origin),
+                END: str(origin + trial.scenario.duration_us if origin else 0),
+            },
         )
         for held in self._held:
             self._file.append(*held, None)

@@ -43,11 +43,12 @@ def world():
 
 
 def test_the_report_of_a_simulated_log_is_the_result_of_the_run(run):
-    simulated = json.loads((run / "first.json").read_bytes())["apps"][0]
-    (reported,) = grainwise("report", run / "log", "--json").json["apps"]
-    assert reported["offered"] == simulated["offered"] == simulated["answered"]
-    for name in ("attainment", "latency", "shares", "cold_starts", "grain"):
-        assert reported[name] == simulated[name]
+    simulated = json.loads((run / "first.json").read_bytes())
+    reported = grainwise("report", run / "log", "--json").json
+    assert simulated["apps"][0]["offered"] == simulated["apps"][0]["answered"] > 80
+    # Only what nothing but the options say differs.
+    assert simulated["provenance"].pop("notes") and reported["provenance"].pop("notes")
+    assert reported == simulated
     assert "seed 1" in grainwise("report", run / "log").words
 
 

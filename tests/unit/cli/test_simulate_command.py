@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from command_line import ROOT, chain_app, grainwise, profile_of
+from command_line import CHAIN, ROOT, chain_app, grainwise, profile_of
 
 from grainwise.cli.scenarios import SimulateOptions, make_trials
 from grainwise.cli.trials import run_trials, traces
@@ -185,6 +185,13 @@ def test_a_cluster_without_room_says_so(app, tmp_path):
     said = grainwise("simulate", app, "--cluster", cluster)
     assert said.code == 5, said.words
     assert "no plan of chain fits" in said.words
+
+
+def test_an_app_for_a_gpu_on_machines_without_one(tmp_path):
+    path = chain_app(tmp_path, CHAIN.replace("max_batch=4)\ndef two", 'max_batch=4, device="gpu")\ndef two'))
+    said = grainwise("simulate", path, "--profile", profile_of(path, tmp_path), "--cluster", LAPTOP)
+    assert said.code == 5, said.words
+    assert "GPU" in said.words or "device" in said.words
 
 
 def test_an_app_given_twice(app, tmp_path):
