@@ -320,13 +320,16 @@ class Contents:
         return sum(not self._is_skipped(kind, node.result, (*outer, at)) for at in inside)
 
     def _list_length(self, kind: int, source: Source, path: tuple[int, ...]) -> int:
-        """Elements of a list that fan-outs take apart."""
-        graph = self.graph
-        for each, node in enumerate(graph.eaches):
-            if source in leaves(graph, node.over):
-                scope = (*node.scope, each)
-                return self._items_below(kind, scope, path[: len(node.scope)])
-        return 1
+        """Elements of a list that fan-outs take apart.
+
+        Where several take it apart, the ones of branches that are not taken have no items to tell how many elements there are.
+        """
+        found = [
+            self._items_below(kind, (*node.scope, each), path[: len(node.scope)])
+            for each, node in enumerate(self.graph.eaches)
+            if source in leaves(self.graph, node.over)
+        ]
+        return max(found, default=1)
 
     def _size(self, kind: int, consumer: int, source: Source, count: int, is_many: bool) -> float:
         """The size that a stage measures on one reference of a value: the whole's is the sum over its elements."""
