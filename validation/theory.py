@@ -281,7 +281,7 @@ def observe(case: Case, rate: float, requests: int, seed: int, *, is_per_item: b
             draws[stage].append(took)
     items = [
         sum(end - came for end in ends) / len(ends) for came, ends in zip(ledger.arrived, ledger.ends, strict=True)
-    ] if case.is_per_item else []  # fmt: skip
+    ] if is_per_item else []  # fmt: skip
     return Run(ledger.arrived, ledger.sojourns(), draws, items), ledger.rejected
 
 
