@@ -14,7 +14,7 @@ from grainwise.domain.plan import Objective, Plan
 from grainwise.planning.problem import Problem
 from grainwise.planning.table import compute
 from grainwise.policies.sets import policy_set
-from grainwise.predictors.fit import latency_model, workload_of
+from grainwise.predictors.fit import hop_model, latency_model, workload_of
 from grainwise.profiles.artifact import Profile, check, digest, read
 from grainwise.simulation.app import SimulatedApp, simulated_app
 from grainwise.simulation.cluster import Cluster, this_machine
@@ -89,8 +89,12 @@ def make_trials(options: SimulateOptions, traces: TraceSource) -> list[Trial]:
     apps = [_App(path, spec, profiles[name], _rate(traffic, name, traces)) for name, (path, spec) in specs.items()]
     trials: list[Trial] = []
     several = len(settings) * options.replications > 1
+    planned_for: dict[str | None, tuple[SimulatedApp, ...]] = {}
     for policy, (policies, grain) in zip(options.policies, settings, strict=True):
-        planned = tuple(_planned(app, cluster, options, grain, AppConfig(policies=policies)) for app in apps)
+        if grain not in planned_for:
+            planned_for[grain] = tuple(_planned(app, cluster, options, grain) for app in apps)
+        config = AppConfig(policies=policies)
+        planned = tuple(app.with_plan(app.plan, config) for app in planned_for[grain])
         for seed in range(options.seed, options.seed + options.replications):
             own = f"{_slug(policy)}-{seed}"
             trials.append(
@@ -217,10 +221,10 @@ def _rate(traffic: Traffic, app: str, traces: TraceSource) -> float:
     return max(LEAST_RATE_PER_S, mean_rate_per_s(traffic, app, traces))
 
 
-def _planned(app: _App, cluster: Cluster, options: SimulateOptions, grain: str | None, config: AppConfig) -> SimulatedApp:
+def _planned(app: _App, cluster: Cluster, options: SimulateOptions, grain: str | None) -> SimulatedApp:
     """An app with the plan that it is served with at first."""
     profile, spec = app.profile, app.spec
-    hop = cluster.hop or profile.hop
+    hop = cluster.hop or hop_model(profile)
     table = compute(
         Problem(
             number=0,
@@ -236,7 +240,7 @@ def _planned(app: _App, cluster: Cluster, options: SimulateOptions, grain: str |
         )
     )
     plan: Plan = table.winner.plan
-    return simulated_app(profile, spec, plan, rate_per_s=app.rate_per_s, config=config, hop=hop)
+    return simulated_app(profile, spec, plan, rate_per_s=app.rate_per_s, config=config, hop=cluster.hop)
 
 
 def _hardware(cluster: Cluster, apps: list[_App]) -> str:
