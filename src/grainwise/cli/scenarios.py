@@ -240,7 +240,7 @@ def _planned(app: _App, cluster: Cluster, options: SimulateOptions, grain: str |
         )
     )
     plan: Plan = table.winner.plan
-    return simulated_app(profile, spec, plan, rate_per_s=app.rate_per_s, config=config, hop=cluster.hop)
+    return simulated_app(profile, spec, plan, rate_per_s=app.rate_per_s, hop=cluster.hop)
 
 
 def _hardware(cluster: Cluster, apps: list[_App]) -> str:
