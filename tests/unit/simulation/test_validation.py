@@ -1,0 +1,71 @@
+"""Quick versions of what ``python -m validation`` does at length."""
+
+import math
+
+import msgspec
+import pytest
+from validation import campaign, golden, models, recursions, theory
+from validation.scenarios import SCENARIOS
+
+
+def test_one_server_is_lindleys_and_near_theory() -> None:
+    case = theory.CASES[0]
+    rate = 0.5 / theory.MEAN_US
+    means = []
+    for seed in (1, 2, 3):
+        run, rejected = theory.observe(case, rate, 2000, seed)
+        assert rejected == 0
+        assert run.sojourns == recursions.one_server(run.arrived, run.draws[0])
+        means.append(sum(run.sojourns[300:]) / len(run.sojourns[300:]))
+    assert sum(means) / len(means) == pytest.approx(models.mm1(rate, theory.MEAN_US), rel=0.1)
+
+
+def test_batch_service_is_the_recursion() -> None:
+    case = next(each for each in theory.CASES if each.name.startswith("M/D^"))
+    run, _ = theory.observe(case, 0.8 * theory.BATCH / theory.MEAN_US, 2000, 1)
+    assert run.sojourns == recursions.bulk(run.arrived, theory.MEAN_US, theory.BATCH)
+
+
+def test_the_closed_forms_agree_where_they_meet() -> None:
+    rate, mean = 0.08, 10.0
+    assert models.mmc(rate, mean, 1) == pytest.approx(models.mm1(rate, mean))
+    assert models.mg1(rate, mean, 2 * mean**2) == pytest.approx(models.mm1(rate, mean))
+    assert models.tandem(rate, (mean,)) == pytest.approx(models.mm1(rate, mean))
+    assert models.batch_arrivals_last(rate, 1, mean, 2 * mean**2) == pytest.approx(models.mm1(rate, mean))
+    assert models.batch_arrivals_mean(rate / 2, 2, mean, 2 * mean**2) < models.batch_arrivals_last(
+        rate / 2, 2, mean, 2 * mean**2
+    )
+    assert models.bulk_service(rate, mean, 1) == pytest.approx(models.mg1(rate, mean, mean**2), rel=1e-6)
+    assert models.mm1_quantile(rate, mean, 1 - math.exp(-1)) == pytest.approx(models.mm1(rate, mean))
+    # No load at all: two exponentials, joined.
+    assert models.fork_join(1e-12, mean) == pytest.approx(1.5 * mean)
+
+
+def test_the_two_point_table_has_its_moments() -> None:
+    first, second = models.moments(theory.TWO_POINT)
+    assert (first, second) == (pytest.approx(1.0), pytest.approx(5.0))
+
+
+@pytest.mark.parametrize("name", ["failing", "closed-loop"])
+def test_a_scenario_repeats_itself_and_no_other(name: str) -> None:
+    assert name in SCENARIOS
+    once = golden.run(name, 1)
+    assert once == golden.run(name, 1)
+    assert once.digest != golden.run(name, 2).digest
+
+
+def test_a_change_of_one_digest_is_told() -> None:
+    committed = msgspec.json.decode(golden.COMMITTED.read_bytes(), type=list[golden.Digest])
+    assert golden.differences(committed) == []
+    other = msgspec.structs.replace(committed[0], digest="0" * 64)
+    assert len(golden.differences([other, *committed[1:]])) == 1
+
+
+@pytest.mark.parametrize("seed", [27, 43, 85, 215, 500])
+def test_a_seed_of_the_campaign_holds(seed: int) -> None:
+    outcome = campaign.outcome_of(seed)
+    assert not outcome.error, outcome.error
+
+
+def test_a_campaign_repeats_itself() -> None:
+    assert campaign.outcome_of(7) == campaign.outcome_of(7)
