@@ -41,8 +41,10 @@ class Observation(Struct, frozen=True):
     out: str
 
 
-def observe_source(source: str, out: Path, seconds: float | None, token_file: Path | None, as_json: bool) -> None:
-    """The command.
+def observe_source(
+    source: str, out: Path, seconds: float | None, app: str | None, token_file: Path | None, as_json: bool
+) -> None:
+    """The command; of all apps without ``app``.
 
     Raises:
         GrainwiseError: there is no log or server, or the trace cannot be written.
@@ -59,10 +61,10 @@ def observe_source(source: str, out: Path, seconds: float | None, token_file: Pa
 
         if is_log:
             window_us = round(seconds * SECOND) if seconds is not None else None
-            observation = _observe(entries(records(path), path), str(path), out, window_us, step)
+            observation = _Trace(out, window_us, app, step).record(entries(records(path), path), str(path))
         else:
             log = _log_of(source, token_file)
-            observation = _observe_live(log, out, seconds if seconds is not None else DEFAULT_SECONDS, step)
+            observation = _observe_live(log, out, seconds if seconds is not None else DEFAULT_SECONDS, app, step)
     if as_json:
         print_json(observation)
         return
@@ -88,10 +90,10 @@ def _log_of(source: str, token_file: Path | None) -> Path:
     return log
 
 
-def _observe_live(log: Path, out: Path, seconds: float, on_count: Callable[[int], None]) -> Observation:
+def _observe_live(log: Path, out: Path, seconds: float, app: str | None, on_count: Callable[[int], None]) -> Observation:
     """Record what arrives within ``seconds`` from now, and wait for its answers for a while."""
     began = time.monotonic()
-    trace = _Trace(out, round(seconds * SECOND), on_count)
+    trace = _Trace(out, round(seconds * SECOND), app, on_count)
 
     def is_over() -> bool:
         passed = time.monotonic() - began - seconds
@@ -105,17 +107,12 @@ def _live_entries(steps: Iterable[Record]) -> Iterator[Entry]:
     return (record for record in steps if isinstance(record, Entry))
 
 
-def _observe(
-    steps: Iterable[Entry], log: str, out: Path, window_us: int | None, on_count: Callable[[int], None]
-) -> Observation:
-    return _Trace(out, window_us, on_count).record(steps, log)
-
-
 class _Trace:
     """Follows requests from arrival to end and writes each when it ends; the file appears when it is complete."""
 
-    def __init__(self, out: Path, window_us: int | None, on_count: Callable[[int], None]) -> None:
+    def __init__(self, out: Path, window_us: int | None, app: str | None, on_count: Callable[[int], None]) -> None:
         self._out = out
+        self._app = app
         self._window_us = window_us
         self._on_count = on_count
         self._began: Instant | None = None
@@ -141,13 +138,15 @@ class _Trace:
                     self._take(entry, writer)
                 for at, app, size in self._open.values():
                     writer.write(ObservedRequest(at, app, size, None, "unfinished"))
-            fresh.replace(self._out)
+            if self._requests:
+                fresh.replace(self._out)
         except OSError as error:
             raise ConfigurationError(f"{self._out} cannot be written: {error.strerror}") from error
         finally:
             fresh.unlink(missing_ok=True)
         if not self._requests:
-            raise ConfigurationError(f"no request arrived while {log} was observed; send some, or observe for longer")
+            what = f" for {self._app}" if self._app is not None else ""
+            raise ConfigurationError(f"no request{what} arrived while {log} was observed; send some, or observe for longer")
         seconds = (self._window_us if self._window_us is not None else self._last - (self._began or 0)) / SECOND
         return Observation(self._requests, self._answered, len(self._open), seconds, log, str(self._out))
 
@@ -157,7 +156,7 @@ class _Trace:
         at = entry.now - self._began
         self._last = entry.now
         event = entry.event
-        if type(event) is RequestArrived and (self._window_us is None or at < self._window_us):
+        if type(event) is RequestArrived and self._wants(event, at):
             self._requests += 1
             self._open[event.request] = (at, event.app, size_of(event))
             if self._requests % 100 == 1:
@@ -169,6 +168,9 @@ class _Trace:
                 self._end(action.request, at, "answered", writer)
             elif type(action) is Reject:
                 self._end(action.request, at, action.code, writer)
+
+    def _wants(self, event: RequestArrived, at: Instant) -> bool:
+        return (self._window_us is None or at < self._window_us) and self._app in (None, event.app)
 
     def _end(self, request: int, at: Instant, outcome: str, writer: ObservedWriter) -> None:
         known = self._open.pop(request, None)

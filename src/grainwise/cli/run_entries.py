@@ -113,6 +113,7 @@ def observe(
     source: Annotated[str, typer.Argument(help="A log folder, or the admin API of a running server: its URL or socket.")],
     out: Annotated[Path, typer.Option(help="The trace to write, .csv or .parquet.")],
     seconds: Annotated[float | None, typer.Option(help="How long; default: 60 of a server, all of a log.", min=0.1)] = None,
+    app: Annotated[str | None, typer.Option(help="Only requests for this app; a line plays a trace for one app.")] = None,
     admin_token_file: Annotated[Path | None, typer.Option(help="File with the admin API's token.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -120,4 +121,4 @@ def observe(
     with reported():
         from grainwise.cli.observe_command import observe_source
 
-        observe_source(source, out, seconds, admin_token_file, as_json)
+        observe_source(source, out, seconds, app, admin_token_file, as_json)

@@ -167,6 +167,8 @@ def test_observe_takes_what_falls_into_its_seconds(run, tmp_path):
 
 def test_what_cannot_be_observed_is_named(run, tmp_path):
     assert "should end in .csv or .parquet" in grainwise("observe", run / "log", "--out", tmp_path / "a.txt").words
+    said = grainwise("observe", run / "log", "--out", tmp_path / "a.csv", "--app", "other")
+    assert said.code == 2 and "no request for other arrived" in said.words
     said = grainwise("observe", tmp_path / "admin.sock", "--out", tmp_path / "a.csv")
     assert said.code == 2 and "no admin API answers" in said.words
     status = msgspec.json.encode({"log": str(tmp_path / "elsewhere")})
