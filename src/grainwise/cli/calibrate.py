@@ -3,6 +3,7 @@
 Fit runs come first and correct the profile; validation runs follow, with other arrivals, and are what the gate judges.
 """
 
+import asyncio
 import math
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from grainwise.domain.errors import ConfigurationError, GrainwiseError
 from grainwise.domain.machine import NOMINAL_PRICES
 from grainwise.domain.plan import Grain, Plan, render_grain
 from grainwise.domain.time import SECOND, Instant, Micros
+from grainwise.gateway.server import on_signals
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.table import compute
 from grainwise.predictors.fit import hop_model, latency_model, workload_of
@@ -49,6 +51,9 @@ PLANNING_FRACTION = 0.6
 MOST_CAPACITY_RUNS = 5
 CAPACITY_STEP = 0.08
 CAPACITY_RESOLUTION = 0.04
+
+INTERRUPTED = 130
+"""The exit code after a signal."""
 
 _FIT_SEED, _CAPACITY_SEED, _VALIDATION_SEED = 1_000_000, 2_000_000, 3_000_000
 
@@ -125,7 +130,9 @@ def calibrate_app(options: CalibrateOptions, as_json: bool) -> int:
     check(known, spec=spec, device_class=device_class())
     with told(is_quiet=as_json) as tell, tempfile.TemporaryDirectory(prefix="grainwise-calibrate-") as folder:
         session = _Session(options, spec, known, Path(folder) / "profile.json", tell)
-        outcome = run_on_uvloop(session.run())
+        outcome = run_on_uvloop(_until_signal(session))
+    if outcome is None:
+        return INTERRUPTED
     if options.apply:
         save_profile(msgspec.structs.replace(known, calibration=outcome.calibration), where)
     if as_json:
@@ -133,6 +140,22 @@ def calibrate_app(options: CalibrateOptions, as_json: bool) -> int:
     else:
         print_outcome(outcome, where, is_applied=options.apply)
     return 0 if outcome.is_met else 1
+
+
+async def _until_signal(session: "_Session") -> Outcome | None:
+    """The outcome, or None where SIGINT or SIGTERM came first; either way nothing is left running."""
+    running = asyncio.ensure_future(session.run())
+
+    def stop() -> None:
+        running.cancel()
+
+    remove = on_signals(stop)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        return None
+    finally:
+        remove()
 
 
 class _Session:

@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from grainwise.cli.load_generator import Call, run_load
 from grainwise.domain.errors import GrainwiseError
 from grainwise.domain.time import SECOND, Instant, Micros
+from grainwise.runtimes.local.lifeline import die_with_parent
 
 _LINE_BYTES = 1 << 30
 _LATE_S = 120.0
@@ -66,6 +68,7 @@ class Client:
             sys.executable,
             "-m",
             __name__,
+            str(os.getpid()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
@@ -128,7 +131,9 @@ async def _offer(work: Work, calls: list[Call]) -> list[Seen]:
 
 
 def main() -> None:
-    """The child: bodies first, then work until standard input ends."""
+    """The child: bodies first, then work until standard input ends or the parent does."""
+    if sys.platform == "linux":
+        die_with_parent(int(sys.argv[1]))
     lines = sys.stdin.buffer
     given = msgspec.json.decode(lines.readline(), type=Bodies)
     _tell([])

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from typing import BinaryIO
 
@@ -34,6 +35,8 @@ def serve(compute: Compute, source: BinaryIO, sink: BinaryIO) -> None:
 
 def main() -> None:
     """Entry point: the planner as ``module:function``, and the server's process id."""
+    # Ctrl-C in a terminal goes to every process of the group; the server ends this one when it has no more use for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         die_with_parent(int(sys.argv[2]))
     os.nice(_NICENESS)

@@ -103,11 +103,12 @@ def test_an_interrupt_leaves_nothing_running(app: Path) -> None:
         assert "fit" in process.stderr.readline()
         children = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode != 0
+    assert process.returncode == 130
+    assert "Traceback" not in said
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
 
