@@ -44,7 +44,7 @@ RUNS = 1000
 KINDS = 3
 CHUNK = 20
 MAX_GRAINS = 64
-MAX_ASKED = 150
+MAX_ASKED = 200
 SETTLE_US = 400 * SECOND
 """After the last answer: long enough for every keep-alive, retry and limit of this campaign to be over."""
 
@@ -87,7 +87,7 @@ def draw(seed: int) -> Drawn:
     length_s = rng.choice((2.0, 5.0, 10.0))
     is_planned = rng.random() < 0.25 and all(len(app.spec.graph.stages) <= 5 for app in apps)
     simulated = tuple(_simulated(app, rng, cluster, is_planned=is_planned) for app in apps)
-    total = rng.randint(40, 120)
+    total = rng.randint(50, 200)
     streams = tuple(_stream(app.spec.name, rng, total / len(apps), length_s) for app in apps)
     traffic = Traffic("campaign", streams, length_s)
     pool = UserPool(traffic) if any(isinstance(stream.arrivals, Users) for stream in streams) else None

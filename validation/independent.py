@@ -2,14 +2,14 @@
 
 SimPy is given the very arrivals and service times of our run: then each request must take as long in both, to the microsecond.
 ciw is given the same gaps and draws services from distributions of its own (Python's Mersenne Twister, gammavariate,
-lognormvariate): quantiles over seeds must agree within 3 %. Both know servers and the order of a queue, and nothing of the product.
+lognormvariate): quantiles over seeds must agree within 3 %. Both know servers and the order of a queue, nothing of the product.
 
 Where several servers work side by side requests overtake each other, and the product's usual order, earliest due first, is then
 no longer that of arrival at a stage. ciw serves in order of arrival at a stage, so it is compared with the policy set ``fifo``;
 SimPy is compared with both orders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from math import log, sqrt
 
@@ -71,14 +71,14 @@ def _simpy(arrived: list[int], services: list[list[tuple[int, int]]], *, is_by_d
     stages = [simpy.PriorityResource(env, servers) for servers in SERVERS]
     ended = [0] * len(arrived)
 
-    def request(number: int):
+    def request(number: int) -> Iterator[simpy.Event]:
         for stage, took in services[number]:
             with stages[stage].request(priority=number if is_by_due else 0) as turn:
                 yield turn
                 yield env.timeout(took)
         ended[number] = env.now
 
-    def source():
+    def source() -> Iterator[simpy.Event]:
         for number, came in enumerate(arrived):
             yield env.timeout(came - env.now)
             env.process(request(number))

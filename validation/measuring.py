@@ -1,7 +1,7 @@
 """What a part of the validation comes to: a table for people and verdicts for machines."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
@@ -42,15 +42,15 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-def timed(job: "tuple[object, object]") -> "tuple[object, float]":
+def timed(job: tuple[Callable[[J], R], J]) -> tuple[R, float]:
     """The result of a call and the processor time that it took, in the process that ran it."""
     call, argument = job
     began = time.process_time()
-    result = call(argument)  # type: ignore[operator]
+    result = call(argument)
     return result, time.process_time() - began
 
 
-def run_jobs(call, jobs: Sequence, workers: int = CORES) -> tuple[list, float]:
+def run_jobs(call: Callable[[J], R], jobs: Sequence[J], workers: int = CORES) -> tuple[list[R], float]:
     """``call`` of every job, in the order of the jobs whatever the order of their ends; and their processor time together."""
     if workers <= 1:
         found = [timed((call, job)) for job in jobs]
