@@ -65,6 +65,7 @@ class Outcome(Struct):
     plans: int = 0
     events: int = 0
     is_roomless: bool = False
+    is_counted: bool = False
     error: str = ""
 
 
@@ -207,7 +208,7 @@ def _stream(app: str, rng: Random, requests: float, length_s: float) -> Stream:
 def _failures(rng: Random, apps: list[RandomApp], cluster: Cluster, length_s: float) -> FailurePlan:
     if rng.random() < 0.15:
         return FailurePlan()
-    entries = []
+    entries: list[PlannedFailure] = []
     for _ in range(rng.randint(1, 4)):
         kind = rng.choice(("crash", "crash", "hang", "slow", "lose_node", "return_node"))
         target = Target()
@@ -281,7 +282,8 @@ class Watch:
 def run(seed: int) -> Outcome:
     """One seed, with everything checked."""
     drawn, outcome, watch = draw(seed), Outcome(seed), Watch()
-    cancels, cancelled, asked = dict(drawn.cancels), set(), 0
+    cancels, asked = dict(drawn.cancels), 0
+    cancelled: set[int] = set()
     kind_of = {number: (seed + number * number) % KINDS for number in range(1, 2000)}
 
     def on_end(arrival: Arrival, now: int) -> Arrival | None:
@@ -324,6 +326,7 @@ def run(seed: int) -> Outcome:
     outcome.struck = simulation.failing.struck
     _check_ends(simulation, watch, offered, cancelled)
     if not watch.failed and not cancelled and not outcome.rejected:
+        outcome.is_counted = True
         _check_executions(drawn, watch, offered, kind_of)
     return outcome
 
@@ -402,6 +405,7 @@ def validate(runs: int = RUNS) -> Part:
         words = {"struck": "failures that struck", "plans": "plans computed", "events": "events, each checked"}
         part.rows.append((words.get(name, name), f"{sum(getattr(outcome, name) for outcome in seen):,}"))
     part.rows.append(("runs without room to begin", str(sum(outcome.is_roomless for outcome in seen))))
+    part.rows.append(("runs whose executions were counted", str(sum(outcome.is_counted for outcome in seen))))
     part.checks.append(Check("runs that break a claim", str(len(failing)), "0", not failing))
     for outcome in failing[:20]:
         last = outcome.error.strip().splitlines()[-1]

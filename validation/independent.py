@@ -9,7 +9,7 @@ no longer that of arrival at a stage. ciw serves in order of arrival at a stage,
 SimPy is compared with both orders.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import islice, pairwise
 from math import log, sqrt
 
@@ -71,14 +71,14 @@ def _simpy(arrived: list[int], services: list[list[tuple[int, int]]], *, is_by_d
     stages = [simpy.PriorityResource(env, servers) for servers in SERVERS]
     ended = [0] * len(arrived)
 
-    def request(number: int) -> Iterator[simpy.Event]:
+    def request(number: int) -> Generator[simpy.Event, None, None]:
         for stage, took in services[number]:
             with stages[stage].request(priority=number if is_by_due else 0) as turn:
                 yield turn
                 yield env.timeout(took)
         ended[number] = env.now
 
-    def source() -> Iterator[simpy.Event]:
+    def source() -> Generator[simpy.Event, None, None]:
         for number, came in enumerate(arrived):
             yield env.timeout(came - env.now)
             env.process(request(number))
