@@ -118,8 +118,9 @@ def main() -> None:
         import_us = (time.monotonic_ns() - began) // 1000
         gc.collect()
         gc.freeze()
-        control.sendall(frame(Declared(spec, import_us)))
         try:
+            # The server may have gone, or given up, while the app was imported.
+            control.sendall(frame(Declared(spec, import_us)))
             Zygote(control, app, spec).serve()
         except (BrokenPipeError, ConnectionResetError):
             return
