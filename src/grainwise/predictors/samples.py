@@ -77,6 +77,9 @@ def waits(waiting: Waiting, column: int, further: int) -> Samples | float:
         return 0.0
     if waiting.is_growing:
         return 2 * waiting.mean_us * levels(column)
+    if waiting.probability <= 0.5 / SAMPLES:
+        # None of the samples lies so far out; a probability next to nothing would overflow below.
+        return 0.0
     mean_us = waiting.mean_us / waiting.probability - waiting.shared_us
     residual_us = min(waiting.residual_us, mean_us)
     # Where in its tail a wait lies, between 0 and 1; below 0 for those that do not wait.

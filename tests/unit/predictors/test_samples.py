@@ -39,3 +39,10 @@ def test_residuals_meet_their_quantiles() -> None:
     table = (0.8, 0.9, 1.0, 1.1, 1.3, 1.5, 2.0)
     found = residuals(table, 5)
     assert np.quantile(found, (0.25, 0.5, 0.95)) == pytest.approx((0.9, 1.0, 1.5), abs=0.01)
+
+
+def test_a_wait_that_next_to_nobody_has_is_none() -> None:
+    rare = Waiting(1e-310, 1e-300)
+    assert waits(rare, 1, 2) == 0.0
+    barely = 0.5001 / SAMPLES
+    assert np.count_nonzero(waits(Waiting(barely, barely * 100.0), 1, 2)) == 1
