@@ -338,7 +338,7 @@ class Contents:
         return size / max(1, count) if reads_whole else size
 
 
-MAX_WORKS = 100_000
+MAX_WORKS = 20_000
 """So many answers are remembered; sizes drawn from a continuous distribution would fill memory otherwise."""
 
 
