@@ -13,7 +13,7 @@ from worlds.browser import DRAWN, INLINE, browser
 EXAMPLES = Path(__file__).parents[3] / "examples"
 APPS = ("ocr/app.py", "ocr/app_accurate.py", "text/app.py")
 TRACE = "azure_llm_2023_code.parquet"
-SECONDS = 10
+SECONDS = 6
 
 
 def traces() -> Path:
