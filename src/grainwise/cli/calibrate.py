@@ -52,6 +52,9 @@ MOST_CAPACITY_RUNS = 5
 CAPACITY_STEP = 0.08
 CAPACITY_RESOLUTION = 0.04
 
+CEILING_PER_S = 300.0
+"""No higher rate is planned for or offered: beyond it the client and the server are what is measured, not the plan."""
+
 INTERRUPTED = 130
 """The exit code after a signal."""
 
@@ -227,7 +230,7 @@ class _Session:
                 raise ConfigurationError(
                     f"no granularity of {self._spec.name!r} meets its SLO on {options.cores:g} cores; give another --slo-ms"
                 )
-            self._rate = round(best * PLANNING_FRACTION, 2)
+            self._rate = min(CEILING_PER_S, round(best * PLANNING_FRACTION, 2))
         plan = self._table(self._rate).winner.plan
         if self._grain is None:
             self._grain = plan.grain
@@ -286,6 +289,8 @@ class _Session:
         seconds, seed = self._options.capacity_seconds, self._options.seed + _CAPACITY_SEED
 
         def attains(rate: float) -> bool:
+            if rate > CEILING_PER_S:
+                return False
             arrivals = self._arrivals(rate, seconds, seed)
             return len(arrivals) < 2 or self._simulated_attainment(arrivals, seconds, seed) >= ATTAINMENT
 
@@ -326,9 +331,9 @@ class _Session:
                 bad = rate
             if bad - good <= CAPACITY_RESOLUTION * bad:
                 break
-            rate = (
-                good * (1 + CAPACITY_STEP) if math.isinf(bad) else bad * (1 - CAPACITY_STEP) if not good else (good + bad) / 2
-            )
+            rate = _next_rate(good, bad)
+            if rate > CEILING_PER_S:
+                break
         return good or bad * (1 - CAPACITY_STEP), tries
 
     async def _validate(self, capacity: float) -> list[Row]:
@@ -360,6 +365,13 @@ class _Session:
         length_s = seconds + WARMUP_US / SECOND
         traffic = Traffic("calibration", (Stream(self._spec.name, Poisson(rate)),), length_s)
         return [each.at for each in open_arrivals(traffic, seed)]
+
+
+def _next_rate(good: float, bad: float) -> float:
+    """Where to try next between the highest rate that was good, 0 for none, and the lowest that was not, infinite for none."""
+    if math.isinf(bad):
+        return good * (1 + CAPACITY_STEP)
+    return (good + bad) / 2 if good else bad * (1 - CAPACITY_STEP)
 
 
 def _last(run: LiveRun) -> Instant:
