@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -14,19 +13,11 @@ from rich.progress import Progress
 
 from grainwise.cli.load_bodies import choose_by_app, read_bodies
 from grainwise.cli.load_generator import LoadReport, Sample, run_traffic, summarise
-from grainwise.cli.load_workload import (
-    read_plain_trace,
-    read_workload,
-    steady_traffic,
-    stepped_traffic,
-    traced_traffic,
-    urls_of,
-)
+from grainwise.cli.load_workload import read_workload, steady_traffic, stepped_traffic, traced_traffic, urls_of
 from grainwise.cli.options import check_positive
 from grainwise.cli.render import console, render_load
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
-from grainwise.workloads.recorded import TraceSource
 from grainwise.workloads.traces.finding import trace_source
 from grainwise.workloads.traffic import Traffic, mean_rate_per_s, open_arrivals, span_us
 from grainwise.workloads.users import UserPool
@@ -40,7 +31,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     rate_per_s: float = 10.0
     seconds: float = 10.0
     steps: str | None = None
-    trace: Path | None = None
+    trace: str | None = None
     time_scale: float = 1.0
     process: Literal["poisson", "constant"] = "poisson"
     seed: int = 1
@@ -66,7 +57,8 @@ def load_url(options: LoadOptions, as_json: bool) -> int:
     Raises:
         GrainwiseError: an option or a file cannot be used.
     """
-    traffic, traces = _traffic(options)
+    traffic = _traffic(options)
+    traces = cache(trace_source(options.seed))
     urls = urls_of(traffic, options.url, from_file=options.workload is not None)
     is_right = expected(options.expect) if options.expect is not None else None
     bodies = read_bodies(urls, options.bodies, options.json_bodies, is_right)
@@ -114,18 +106,18 @@ def _print(report: LoadReport, by_app: dict[str, LoadReport], as_json: bool) -> 
         console().print(f"first error: {report.first_error}")
 
 
-def _traffic(options: LoadOptions) -> tuple[Traffic, TraceSource]:
-    """What is offered, and where its traces are found."""
+def _traffic(options: LoadOptions) -> Traffic:
+    """What is offered."""
     given = [name for name in ("workload", "steps", "trace") if getattr(options, name) is not None]
     if len(given) > 1:
         raise ConfigurationError(f"--{given[0]} and --{given[1]} both say when requests come; give one of them")
     if options.workload is not None:
-        return read_workload(options.workload, options.url), cache(trace_source(options.seed))
+        return read_workload(options.workload, options.url)
     if options.trace is not None:
-        return traced_traffic(options.url, options.trace, options.time_scale), cache(read_plain_trace)
+        return traced_traffic(options.url, options.trace, options.time_scale)
     if options.steps is not None:
-        return stepped_traffic(options.url, options.steps, options.process), read_plain_trace
-    return steady_traffic(options.url, options.rate_per_s, options.seconds, options.process), read_plain_trace
+        return stepped_traffic(options.url, options.steps, options.process)
+    return steady_traffic(options.url, options.rate_per_s, options.seconds, options.process)
 
 
 def expected(text: str) -> Callable[[bytes], bool]:

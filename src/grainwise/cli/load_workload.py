@@ -7,9 +7,8 @@ from urllib.parse import urlsplit
 from grainwise.cli.options import check_positive
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
-from grainwise.workloads.arrivals import parse_steps, read_arrivals
+from grainwise.workloads.arrivals import parse_steps
 from grainwise.workloads.processes import Constant, Poisson, StepPhase, Steps
-from grainwise.workloads.recorded import Recorded
 from grainwise.workloads.replaying import Replay
 from grainwise.workloads.traffic import Stream, Traffic
 from grainwise.workloads.traffic_file import is_shorthand, parse_traffic, read_traffic
@@ -57,24 +56,9 @@ def stepped_traffic(url: str, steps: str, process: Literal["poisson", "constant"
     return Traffic("steps", (Stream(app_of(url), Steps(phases, process)),))
 
 
-def traced_traffic(url: str, trace: Path, time_scale: float) -> Traffic:
-    """Recorded arrivals."""
-    return Traffic("trace", (Stream(app_of(url), Replay(str(trace), time_scale=time_scale)),))
-
-
-def read_plain_trace(path: str) -> Recorded:
-    """A CSV of arrivals with a column ``t_ms`` or ``t_s``.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-        ArtifactError: a row is malformed.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"the trace {path} cannot be read: {error.strerror}") from error
-    instants = read_arrivals(data, path)
-    return Recorded(path, instants, [], instants[-1] + 1 if instants else 0)
+def traced_traffic(url: str, trace: str, time_scale: float) -> Traffic:
+    """Recorded arrivals, by the path or the name of a trace."""
+    return Traffic("trace", (Stream(app_of(url), Replay(trace, time_scale=time_scale)),))
 
 
 def app_of(url: str) -> str:

@@ -151,7 +151,7 @@ def load(
     rate: Annotated[float, typer.Option(help="Requests per second.", min=0)] = 10.0,
     seconds: Annotated[float, typer.Option(help="How long.", min=0.1)] = 10.0,
     steps: Annotated[str | None, typer.Option(help="Rates over time instead: RATE:SECONDS,RATE:SECONDS,…")] = None,
-    trace: Annotated[Path | None, typer.Option(help="Recorded arrivals instead: CSV with a column t_ms or t_s.")] = None,
+    trace: Annotated[str | None, typer.Option(help="Recorded arrivals instead: a trace by its name or path.")] = None,
     time_scale: Annotated[float, typer.Option(help="Play a trace this many times as fast.", min=1e-6)] = 1.0,
     process: Annotated[Literal["poisson", "constant"], typer.Option(help="Spacing of arrivals.")] = "poisson",
     seed: Annotated[int, typer.Option(help="Seed of the arrivals.")] = 1,

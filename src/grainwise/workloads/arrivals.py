@@ -1,13 +1,11 @@
-"""Who asks, when: arrivals as microseconds from the start. One definition serves live load and simulation."""
+"""Arrivals at rates that are held for a while, each evenly spaced or memoryless, as microseconds from the start."""
 
-import csv
-import io
 from collections.abc import Iterator
 from typing import Literal
 
 from msgspec import Struct
 
-from grainwise.domain.errors import ArtifactError, ConfigurationError
+from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.workloads.integers import SplitMix64, exponential
 
@@ -70,31 +68,3 @@ def _poisson(rng: SplitMix64, phase: Phase, start: Instant) -> Iterator[Instant]
     while at < phase.duration_us * _PARTS:
         yield start + at // _PARTS
         at += exponential(rng, mean)
-
-
-def read_arrivals(data: bytes, name: str, time_scale: float = 1.0) -> list[Instant]:
-    """Recorded arrivals from CSV with a header and a column ``t_ms`` or ``t_s``; ``time_scale`` 2 plays twice as fast.
-
-    Raises:
-        ArtifactError: a row is malformed; the message names file, line and column.
-    """
-    try:
-        rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
-        columns = rows.fieldnames or []
-        column = next((known for known in ("t_ms", "t_s") if known in columns), None)
-        if column is None:
-            raise ArtifactError(f"{name}, line 1: no column t_ms or t_s among {', '.join(columns) or 'none'}")
-        unit = SECOND // 1000 if column == "t_ms" else SECOND
-        return sorted(round(_instant(row[column], f"{name}, line {rows.line_num}", column) * unit / time_scale) for row in rows)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ArtifactError(f"{name} is no CSV text: {error}") from error
-
-
-def _instant(text: str | None, place: str, column: str) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e15:
-        raise ArtifactError(f"{place}, column {column}: {text!r} is not a number >= 0")
-    return value

@@ -85,7 +85,7 @@ def test_a_trace_with_a_malformed_row_is_named_by_file_line_and_column(tmp_path)
     trace.write_text("t_ms\n0\nsoon\n")
     said = grainwise("load", "http://127.0.0.1:9", *BODY, "--trace", trace)
     assert said.code == 4
-    assert f"{trace}, line 3, column t_ms: 'soon'" in said.err
+    assert "trace.csv, line 3, column t_ms: 'soon'" in said.err
 
 
 def test_files_are_posted_in_turn_with_their_type(tmp_path):

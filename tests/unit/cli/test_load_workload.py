@@ -87,6 +87,15 @@ def test_a_trace_is_found_in_the_folder_of_traces(tmp_path, monkeypatch):
     assert said.json["seconds"] < 10
 
 
+def test_a_plain_trace_may_be_of_any_format(tmp_path, monkeypatch):
+    (tmp_path / "counts.csv").write_text("second,requests\n0,2\n1,3\n")
+    monkeypatch.setenv("GRAINWISE_TRACES", str(tmp_path))
+    with saying([]) as url:
+        said = grainwise("load", f"{url}/v1/apps/a", *BODY, "--trace", "counts", "--time-scale", 10, "--json")
+    assert said.code == 0, said.words
+    assert said.json["offered"] == 5
+
+
 @pytest.mark.parametrize(
     ("path", "options", "word"),
     [

@@ -1,4 +1,4 @@
-"""Arrivals: rates, determinism and recorded traces; the generator against its reference values."""
+"""Arrivals: rates and determinism; the generator against its reference values."""
 
 import statistics
 from itertools import pairwise
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grainwise.domain.errors import ArtifactError, ConfigurationError
+from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
-from grainwise.workloads.arrivals import Phase, arrivals, parse_steps, read_arrivals
+from grainwise.workloads.arrivals import Phase, arrivals, parse_steps
 from grainwise.workloads.integers import SplitMix64, exponential
 
 phases = st.lists(
@@ -115,50 +115,3 @@ def test_steps_are_rates_with_their_seconds():
 def test_what_is_no_step_is_shown(text):
     with pytest.raises(ConfigurationError, match="is not RATE:SECONDS"):
         parse_steps(text)
-
-
-def test_a_trace_in_milliseconds_and_in_seconds():
-    assert read_arrivals(b"t_ms\n0\n1.5\n20\n", "t.csv") == [0, 1500, 20_000]
-    assert read_arrivals(b"user,t_s\nann,0.25\nbob,1\n", "t.csv") == [250_000, SECOND]
-
-
-def test_a_trace_is_played_in_order_and_faster():
-    assert read_arrivals(b"t_s\n4\n2\n", "t.csv", time_scale=4) == [SECOND // 2, SECOND]
-
-
-def test_a_trace_from_a_spreadsheet_begins_with_a_mark():
-    assert read_arrivals(b"\xef\xbb\xbft_s\r\n1\r\n", "t.csv") == [SECOND]
-
-
-@pytest.mark.parametrize(
-    ("data", "place"),
-    [
-        (b"t_s\n1\nx\n", r"t.csv, line 3, column t_s: 'x'"),
-        (b"t_ms,n\n1,2\n-5,2\n", r"t.csv, line 3, column t_ms: '-5'"),
-        (b"n,t_ms\n1\n", r"t.csv, line 2, column t_ms: None"),
-        (b"t_s\nnan\n", r"t.csv, line 2, column t_s: 'nan'"),
-        (b"t_s\n1e300\n", r"t.csv, line 2, column t_s: '1e300'"),
-        (b"time\n1\n", r"t.csv, line 1: no column t_ms or t_s among time"),
-        (b"", r"t.csv, line 1: no column t_ms or t_s among none"),
-        (b"\xff\xfe\n", r"t.csv is no CSV text"),
-        (b't_s\n"' + b"x" * 200_000 + b'"\n', r"t.csv"),
-        (b"t_s\n1\x00\n", r"t.csv"),
-    ],
-)
-def test_a_malformed_trace_is_named_with_line_and_column(data, place):
-    with pytest.raises(ArtifactError, match=place):
-        read_arrivals(data, "t.csv")
-
-
-def test_an_empty_trace_is_no_arrival():
-    assert read_arrivals(b"t_s\n", "t.csv") == []
-
-
-@given(st.binary(max_size=200))
-def test_any_bytes_are_arrivals_or_an_error_that_helps(data):
-    try:
-        found = read_arrivals(data, "t.csv")
-    except ArtifactError as error:
-        assert str(error).startswith("t.csv")
-    else:
-        assert found == sorted(found)

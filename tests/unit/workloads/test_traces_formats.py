@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grainwise.domain.errors import ArtifactError, ConfigurationError, PlatformError
 from grainwise.domain.time import SECOND
@@ -169,6 +171,16 @@ def test_what_is_malformed_is_named_by_file_line_and_column(data, said):
     with pytest.raises(ArtifactError) as caught:
         load(data, "f")
     assert said in str(caught.value)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_arrivals_or_an_error_that_helps(data):
+    try:
+        found = load(b"t_s\n" + data, "t.csv")
+    except ArtifactError as error:
+        assert str(error).startswith("t.csv")
+    else:
+        assert found.instants == sorted(found.instants)
 
 
 def test_a_malformed_row_of_parquet_is_named_by_its_number():
