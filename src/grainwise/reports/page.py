@@ -79,7 +79,7 @@ def page(results: Sequence[RunResult], comparison: Comparison | None = None, tit
             parts.append(figures.card(name, make(go, runs, app)))
         name = "Where the time goes: of a request along its critical path, and of a visit to each function"
         parts.append(figures.card(name, shares_figure(go, runs, app), "card wide"))
-        parts.append(_functions(runs, app) + _regranulations(runs, app) + "</div>")
+        parts.append(_functions(runs, app) + _tenants(runs, app) + _regranulations(runs, app) + "</div>")
     parts.append('<h2>Instances</h2><div class="cards">')
     for run in runs:
         left = run.result.instances_left_out
@@ -218,6 +218,24 @@ def _functions(runs: Sequence[Run], name: str) -> str:
                 )
             )
     return _table(head, rows, "Functions")
+
+
+def _tenants(runs: Sequence[Run], name: str) -> str:
+    rows = [
+        (
+            escape(tenant.name) or "(none)",
+            *_run_column(runs, run.name),
+            percent(tenant.attainment),
+            f"{tenant.offered:,}",
+            f"{tenant.answered:,}",
+            *(number(each) if own.count else "–" for each in (own.p50_ms, own.p95_ms, own.p99_ms)),
+        )
+        for run, app in _apps(runs, name)
+        for tenant in app.tenants
+        for own in (tenant.latency,)
+    ]
+    head = ("tenant", *_run_column(runs, "run"), "attainment", "offered", "answered", "p50 ms", "p95 ms", "p99 ms")
+    return _table(head, rows, "Tenants") if rows else ""
 
 
 def _regranulations(runs: Sequence[Run], name: str) -> str:

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grainwise.telemetry.compare import Cell, Comparison, Difference, Interval
-from grainwise.telemetry.result import AppResult, FunctionResult, NodeResult, RunResult
+from grainwise.telemetry.result import AppResult, NodeResult, RunResult
 
 MAX_REGRANULATIONS = 10
 
@@ -19,7 +19,8 @@ def render_result(result: RunResult) -> RenderableType:
         _apps(result.apps),
         _shares(result.apps),
     ]
-    parts.extend(_functions(app) for app in result.apps)
+    for app in result.apps:
+        parts.extend((_function_times(app), _function_costs(app)))
     if result.nodes:
         parts.append(_nodes(result.nodes))
     for app in result.apps:
@@ -121,11 +122,16 @@ def _apps(apps: tuple[AppResult, ...]) -> Table:
     ]
     for name, cells in lines:
         _row(table, name, *cells)
-    for app in apps:
-        for tenant in app.tenants:
-            said = f"{percent(tenant.attainment)} of {tenant.offered:,}, p95 {number(tenant.latency.p95_ms)} ms"
-            _row(table, f"tenant {tenant.name}", *(said if other is app else "" for other in apps))
+    for name in sorted({tenant.name for app in apps for tenant in app.tenants}):
+        _row(table, f"tenant {name or '(none)'}", *(_tenant(app, name) for app in apps))
     return table
+
+
+def _tenant(app: AppResult, name: str) -> str:
+    for own in app.tenants:
+        if own.name == name:
+            return f"{percent(own.attainment)} of {own.offered:,}, p95 {number(own.latency.p95_ms)} ms"
+    return ""
 
 
 def _quantiles(app: AppResult) -> str:
@@ -154,27 +160,24 @@ def _shares(apps: tuple[AppResult, ...]) -> Table:
     return table
 
 
-def _functions(app: AppResult) -> Table:
-    table = _table(
-        f"Functions of {app.name}",
-        *("function", "invocations", "batch", "queue ms", "cold ms", "service ms", "hop ms"),
-        *("billed USD", "provisioned USD", "utilisation", "instances"),
-    )
+def _function_times(app: AppResult) -> Table:
+    title = f"Functions of {app.name}: where the time of a visit goes (mean, ms)"
+    table = _table(title, "", "runs", "batch", "queue", "cold start", "service", "hop")
     for each in app.functions:
-        _row(table, *_function(each))
+        own = each.shares
+        times = map(number, (own.queue_ms, own.cold_ms, own.service_ms, own.hop_ms))
+        _row(table, each.name, f"{each.invocations:,}", number(each.mean_batch), *times)
     return table
 
 
-def _function(each: FunctionResult) -> list[str]:
-    own = each.shares
-    return [
-        each.name,
-        f"{each.invocations:,}",
-        number(each.mean_batch),
-        *map(number, (own.queue_ms, own.cold_ms, own.service_ms, own.hop_ms, each.billed_usd, each.provisioned_usd)),
-        percent(each.utilisation),
-        f"≤ {each.max_instances}",
-    ]
+def _function_costs(app: AppResult) -> Table:
+    table = _table(
+        f"Functions of {app.name}: instances and cost (USD)", "", "most", "cold starts", "utilisation", "billed", "provisioned"
+    )
+    for each in app.functions:
+        costs = map(number, (each.billed_usd, each.provisioned_usd))
+        _row(table, each.name, str(each.max_instances), str(each.cold_starts), percent(each.utilisation), *costs)
+    return table
 
 
 def _nodes(nodes: tuple[NodeResult, ...]) -> Table:

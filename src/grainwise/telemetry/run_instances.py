@@ -71,7 +71,8 @@ class RunInstance:
 class RunInstances:
     """The instances of a run; the first 500 stay listed after their end.
 
-    ``end_invocation`` is told of each invocation that an instance takes with it.
+    ``end_invocation`` is told of each invocation that an instance takes with it. An instance that is ready by ``origin`` was up
+    when the measured time began, and is no cold start of it.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class RunInstances:
         self.live: dict[int, RunInstance] = {}
         self.spans: list[RunInstance] = []
         self.left_out = 0
+        self.origin: Instant = 0
         self._apps = apps
         self._nodes = nodes
         self._end = end_invocation
@@ -107,11 +109,12 @@ class RunInstances:
         if instance is None:
             return
         instance.ready = now
-        app = instance.app
-        app.cold_starts += 1
-        instance.function.cold_starts += 1
-        for at, part in enumerate((event.process_us, event.import_us, event.load_us, event.first_call_us)):
-            app.cold_parts[at] += part
+        if now > self.origin:
+            app = instance.app
+            app.cold_starts += 1
+            instance.function.cold_starts += 1
+            for at, part in enumerate((event.process_us, event.import_us, event.load_us, event.first_call_us)):
+                app.cold_parts[at] += part
         if not instance.ending:
             self._serve(instance, True, now)
 

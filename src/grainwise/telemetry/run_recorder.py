@@ -170,7 +170,7 @@ class RunRecorder:
             self._is_begun = True
             if not self._start:
                 self._start = now
-            self._due = self._origin
+            self._due = self.instances.origin = self._origin
         if not self._is_counting:
             if now < self._origin:
                 return

@@ -2,12 +2,13 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 
 from grainwise.domain.errors import PlatformError
 from grainwise.reports.page import page
 from grainwise.telemetry.compare import Replicated, compare
-from grainwise.telemetry.result import RunResult
+from grainwise.telemetry.result import RunResult, TenantResult
 from grainwise.telemetry.run_recorder import RunRecorder
 
 pytest.importorskip("plotly")
@@ -41,6 +42,15 @@ def test_a_page_draws_everything_and_loads_nothing(runs: tuple[RunResult, ...]) 
     assert text.count("plotly.js v") == 1
     said = " ".join(read.text)
     for word in ("simulated on the virtual world", "Latency against the SLO", "Offered rate", "Cost", "Functions", "Nodes"):
+        assert word in said
+
+
+def test_tenants_are_shown(runs: tuple[RunResult, ...]) -> None:
+    app = runs[0].apps[0]
+    tenants = tuple(TenantResult(name, 100, 90, 80, 0.8, app.latency) for name in ("", f"shops {EVIL}"))
+    result = msgspec.structs.replace(runs[0], apps=(msgspec.structs.replace(app, tenants=tenants),))
+    said = " ".join(Reader(page([result], None, "Two tenants")).text)
+    for word in ("Tenants", "(none)", f"shops {EVIL}", "80.00 %"):
         assert word in said
 
 

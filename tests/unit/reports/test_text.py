@@ -1,17 +1,18 @@
 import io
 
+import msgspec
 from rich.console import Console, RenderableType
 
 from grainwise.reports.text import render_comparison, render_result
 from grainwise.telemetry.compare import Replicated, compare
-from grainwise.telemetry.result import RunResult
+from grainwise.telemetry.result import RunResult, TenantResult
 from grainwise.telemetry.run_recorder import RunRecorder
 
 EVIL = "</script><script>alert(1)</script><b>&[red]"
 
 
-def shown(renderable: RenderableType) -> list[str]:
-    console = Console(file=io.StringIO(), width=200)
+def shown(renderable: RenderableType, width: int = 200) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
@@ -23,6 +24,23 @@ def test_the_first_line_says_what_kind_of_run_it_is_and_on_what(runs: tuple[RunR
     said = "\n".join(lines)
     for word in ("attainment", "p50 / p95 / p99", "provisioned", "queue", "hop", "utilisation", EVIL, "re-granulated at"):
         assert word in said
+
+
+def test_tables_of_functions_fit_into_80_columns_without_a_break_in_a_word(runs: tuple[RunResult, ...]) -> None:
+    said = "\n".join(shown(render_result(runs[2]), 80))
+    for word in ("runs", "cold start", "service", "most", "utilisation", "billed", "provisioned", "plus_one#2"):
+        assert f" {word} " in said
+
+
+def test_tenants_are_a_row_each_over_all_apps(runs: tuple[RunResult, ...]) -> None:
+    one, two = (
+        msgspec.structs.replace(app, tenants=(TenantResult("shops", 100, 90, 80, share, app.latency),))
+        for app, share in zip(runs[0].apps, (0.8, 0.7), strict=True)
+    )
+    lines = [line for line in shown(render_result(msgspec.structs.replace(runs[0], apps=(one, two)))) if "tenant shops" in line]
+    assert len(lines) == 1
+    assert "80.00 % of 100" in lines[0]
+    assert "70.00 % of 100" in lines[0]
 
 
 def test_a_comparison_shows_intervals_and_what_is_resolved(runs: tuple[RunResult, ...]) -> None:

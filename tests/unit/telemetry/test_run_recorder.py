@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from grainwise.control.actions import Invoke, StartInstance
-from grainwise.control.events import AppDeployed, RequestArrived
+from grainwise.control.events import AppDeployed, InstanceReady, RequestArrived
 from grainwise.control.log import Entry, decode, encode
 from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import ArtifactError
@@ -202,6 +202,20 @@ def test_the_warm_up_counts_for_nothing() -> None:
     assert [each.instance_s for each in own.functions] == [1.0] * 4
     assert found.instances[0].started_s == -1.0
     assert sum(own.timeline.offered) == 1
+
+
+def test_an_instance_whose_readiness_ends_the_warm_up_is_no_cold_start_of_the_run() -> None:
+    world, _ = watched(chain(), grains=(SPLIT,))
+    world.ask(1)
+    world.drain()
+    start = world.log[0].now
+    became_ready = [entry.now for entry in world.log if isinstance(entry.event, InstanceReady)]
+    for warmup_us, count in (
+        (max(became_ready) - start, 0),
+        (max(became_ready) - start - 1, became_ready.count(max(became_ready))),
+    ):
+        own = again(world, start=start, warmup_us=warmup_us).result().apps[0]
+        assert (own.cold_starts.count, own.offered) == (count, 1)
 
 
 def test_the_timeline_has_every_request_and_at_most_600_bins() -> None:
