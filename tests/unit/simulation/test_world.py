@@ -1,6 +1,8 @@
 """What the pretend world makes of the controller's actions, reckoned by hand."""
 
-from grainwise.control.actions import Reject, Respond
+import msgspec
+
+from grainwise.control.actions import Reject, Respond, StartInstance
 from grainwise.control.events import (
     CapacityChanged,
     InstanceFailed,
@@ -9,13 +11,14 @@ from grainwise.control.events import (
     InvocationProgressed,
     RequestArrived,
 )
-from grainwise.domain.machine import Node
+from grainwise.domain.machine import Device, Node
 from grainwise.domain.time import SECOND
 from grainwise.simulation.cluster import ClusterNode
 from grainwise.simulation.failure_plan import parse_failures
 from grainwise.simulation.loop import ARRIVAL, COMPLETION
 from grainwise.simulation.service import ServiceTimes, another_luck, duration_us
 from worlds import apps
+from worlds.grains import on_gpu
 from worlds.simulated import HOP, NO_HOP, Seen, cluster, simulated
 
 
@@ -52,6 +55,18 @@ def test_provisioning_and_speed_of_a_node_change_its_cold_start() -> None:
     ready = seen.events(InstanceReady)[0][0]
     assert (ready.process_us, ready.load_us) == (510_000, 10_000)
     assert [at for _, at in seen.actions(Respond)] == [4 * 5_000 + int(HOP.latency_us(1000))]
+
+
+def test_a_function_on_a_device_runs_at_the_speed_of_the_device() -> None:
+    app = apps.chain()
+    device = Device("l4-0", "L4", 24_000.0)
+    on = cluster(ClusterNode(Node("here", 8.0, 16_000.0, devices=(device,)), speed=2.0, device_speed={"L4": 5.0}))
+    plain = simulated(app, (names(app),), hop=NO_HOP)
+    placed = msgspec.structs.replace(plain, plan=on_gpu(plain.plan, 0.5))
+    seen = Seen([placed], [(0, "chain")], on=on).run()
+    start = seen.actions(StartInstance)[0][0]
+    assert (start.device, start.gpu_share_fraction) == ("l4-0", 0.5)
+    assert [at for _, at in seen.actions(Respond)] == [4 * 2_000]
 
 
 def test_bytes_between_machines_take_the_network() -> None:
