@@ -197,7 +197,9 @@ class Simulation:
         arrival = self.in_flight.pop(request)
         self.runtime.forget(request)
         if self._on_end is not None:
-            following = self._on_end(arrival, self.loop.now - self.origin)
+            # A client has its answer a little later than the controller has given it.
+            way_out = self.scenario.cluster.door.way_out_us(0)
+            following = self._on_end(arrival, self.loop.now - self.origin + way_out)
             if following is not None and following.at < self.scenario.duration_us:
                 self.offer(following)
 
