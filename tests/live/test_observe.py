@@ -43,7 +43,7 @@ def test_a_running_server_is_observed_and_what_was_seen_can_be_replayed(tmp_path
             return json.loads(said), sent, live.serving.log.folder
 
     observation, sent, log = asyncio.run(asyncio.wait_for(main(), 60))
-    recorded = trace_source()(str(trace))
+    recorded = trace_source()(str(trace), None)
     assert 0 < observation["requests"] == observation["answered"] == recorded.arrival_count <= sent
     assert recorded.span_us <= WATCHED_S * 1_000_000
     assert set(recorded.sizes) == {5.0}

@@ -12,12 +12,12 @@ traces = typer.Typer(help="Recorded traffic: describe a trace, list them, downlo
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
-@traces.command(epilog="Example: grainwise trace describe azure_llm_2023_code --window 600:1200")
+@traces.command(epilog="Example: grainwise trace describe azure_llm_2023_code --window 10m..20m")
 def describe(
     trace: Annotated[str, typer.Argument(help="A file, a name in the folder GRAINWISE_TRACES, or fitted:NAME.")],
     format_name: Annotated[str | None, typer.Option("--format", help="The format; default: told by the columns.")] = None,
     only: Annotated[str | None, typer.Option(help="One app, function or segment of the file.")] = None,
-    window: Annotated[str | None, typer.Option(help="A part of it, in seconds: START:END.")] = None,
+    window: Annotated[str | None, typer.Option(help="A part of it: START..END, such as 10m..20m.")] = None,
     rate_scale: Annotated[float, typer.Option(help="This many times as many arrivals.")] = 1.0,
     time_scale: Annotated[float, typer.Option(help="This many times as fast.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.")] = 1,

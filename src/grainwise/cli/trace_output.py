@@ -14,6 +14,7 @@ from rich.table import Table
 from grainwise.cli.render import console
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND, Micros
+from grainwise.workloads.durations import window_of
 from grainwise.workloads.traces.catalogue import CATALOGUE
 from grainwise.workloads.traces.description import Description, describe
 from grainwise.workloads.traces.download import Downloaded, find_public, get_trace
@@ -50,20 +51,17 @@ def describe_trace(options: DescribeOptions, as_json: bool) -> None:
         _print_description(console(), description)
 
 
-def parse_window(text: str) -> tuple[Micros, Micros]:
-    """``"600:1200"`` in seconds as microseconds.
+def parse_window(text: str) -> tuple[Micros, Micros | None]:
+    """``"600s..1200s"`` as microseconds; the end is ``None`` where it is left open.
 
     Raises:
         ConfigurationError: it is no such pair, or the end is not after the start.
     """
-    start, separator, end = text.partition(":")
-    try:
-        cut = round(float(start) * SECOND), round(float(end) * SECOND)
-    except (ValueError, OverflowError):
-        cut = 0, 0
-    if not separator or not 0 <= cut[0] < cut[1]:
-        raise ConfigurationError(f"--window {text!r} is not START:END in seconds with 0 <= START < END, as in 600:1200")
-    return cut
+    found = window_of(text)
+    if found is None:
+        raise ConfigurationError(f"--window {text!r} is not START..END with START before END, as in 600s..1200s or 10m..20m")
+    since, until = found
+    return round(since * SECOND), None if until is None else round(until * SECOND)
 
 
 def _print_json(value: object) -> None:

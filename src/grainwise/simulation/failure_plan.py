@@ -11,6 +11,7 @@ from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.rng import Rng
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.simulation.declared import read_declared
+from grainwise.workloads.durations import EXAMPLES, seconds_of
 from grainwise.workloads.integers import SplitMix64, exponential
 
 FailureKind = Literal["crash", "hang", "slow", "lose_node", "return_node"]
@@ -147,7 +148,7 @@ def read_failures(data: bytes, name: str) -> FailurePlan:
 def parse_failures(text: str) -> FailurePlan:
     """The plan that a command line gives, such as ``crash:mtbf=60s,lose_node:at=30s:node=n3:for=60s``.
 
-    Durations end in ``us``, ``ms``, ``s``, ``min`` or ``h``; ``on=APP/STAGE`` is short for ``app=APP:stage=STAGE``.
+    Durations end in ``us``, ``ms``, ``s``, ``m``, ``h`` or ``d``; ``on=APP/STAGE`` is short for ``app=APP:stage=STAGE``.
 
     Raises:
         ConfigurationError: an entry names an unknown kind or key, or a value is out of its range.
@@ -156,6 +157,11 @@ def parse_failures(text: str) -> FailurePlan:
     for part in text.split(","):
         where = f"failure {part.strip()!r}"
         kind, *pairs = part.strip().split(":")
+        if kind not in KINDS:
+            raise ConfigurationError(
+                f"{where}: {kind!r} is no kind of failure and {text!r} no file that can be read; "
+                f"kinds are {', '.join(KINDS)}, as in crash:mtbf=60s:on=text"
+            )
         raw: dict[str, object] = {"kind": kind}
         for pair in pairs:
             for key, value in _read_pair(pair, where):
@@ -178,8 +184,6 @@ _SHORT = {key: key for key in ("on", "app", "stage", "node", "factor", "stream")
     "for": "for_s",
 }
 """Keys of the short form; ``on`` alone is not one of a failure file."""
-_UNITS_US = {"us": 1, "ms": 1_000, "s": SECOND, "min": 60 * SECOND, "h": 3600 * SECOND}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -192,10 +196,10 @@ def _read_pair(pair: str, where: str) -> list[tuple[str, object]]:
         app, slash, stage = value.partition("/")
         return [("app", app), ("stage", stage)] if slash else [("app", app)]
     if key in ("at", "mtbf", "for"):
-        matched = _DURATION.fullmatch(value)
-        if matched is None:
-            raise ConfigurationError(f"{where}: {key} is {value!r}: give a duration such as 500ms, 30s, 5min or 1h")
-        return [(_SHORT[key], float(matched[1]) * _UNITS_US[matched[2]] / SECOND)]
+        seconds = seconds_of(value)
+        if seconds is None:
+            raise ConfigurationError(f"{where}: {key} is {value!r}: give {EXAMPLES}")
+        return [(_SHORT[key], seconds)]
     if key in ("factor", "stream"):
         if _NUMBER.fullmatch(value) is None or (key == "stream" and not value.isdigit()):
             raise ConfigurationError(f"{where}: {key} is {value!r}: give a {'whole ' if key == 'stream' else ''}number")

@@ -36,5 +36,8 @@ class Recorded(Struct, frozen=True):
         return sum(self.sizes) / len(self.sizes) if self.sizes else 0.0
 
 
-TraceSource = Callable[[str], Recorded]
-"""Finds a trace by name or path; raises ``ConfigurationError`` where there is none, ``ArtifactError`` where it is broken."""
+TraceSource = Callable[[str, str | None], Recorded]
+"""Finds a trace by name or path, the whole of it or one app, function or segment.
+
+Raises ``ConfigurationError`` where there is none, ``ArtifactError`` where it is broken.
+"""

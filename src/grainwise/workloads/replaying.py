@@ -22,8 +22,8 @@ class Replay(Struct, frozen=True, tag_field="process", tag="trace", forbid_unkno
 
     The window ``from_s`` … ``until_s`` is in the trace's own time and is cut first. ``time_scale`` 2 plays it twice as fast.
     ``rate_scale`` keeps the duration: below 1 each arrival is kept with that probability, above 1 it is repeated within the gap
-    to the next (at most the mean gap, so that a burst stays one). With ``repeat`` it starts again at its end. A trace of counts
-    is played as ``Counts``.
+    to the next (at most the mean gap, so that a burst stays one). With ``repeat`` it starts again at its end. ``only`` takes
+    one app, function or segment of the trace. A trace of counts is played as ``Counts``.
     """
 
     trace: Annotated[str, Meta(min_length=1)]
@@ -32,6 +32,7 @@ class Replay(Struct, frozen=True, tag_field="process", tag="trace", forbid_unkno
     from_s: Offset = 0.0
     until_s: Seconds | None = None
     repeat: bool = False
+    only: Annotated[str, Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
         if self.until_s is not None and self.until_s <= self.from_s:
@@ -77,7 +78,7 @@ def load_tape(process: Replay | Counts, traces: TraceSource | None) -> Tape:
         return Tape(recorded, 0, span_us, process.rate_scale, process.time_scale, process.repeat)
     if traces is None:
         raise ConfigurationError(f"the workload replays the trace {process.trace}, but no traces are at hand here")
-    recorded = traces(process.trace)
+    recorded = traces(process.trace, process.only)
     start_us = round(process.from_s * SECOND)
     span_us = max(recorded.span_us, recorded.instants[-1] + 1 if recorded.instants else 1)
     stop_us = span_us if process.until_s is None else min(round(process.until_s * SECOND), span_us)

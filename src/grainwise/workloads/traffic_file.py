@@ -16,7 +16,8 @@ A line is ``PROCESS:VALUES:OPTIONS``, options in any order; ``30s``, ``10m``, ``
 - ``diurnal:20:amplitude=0.8:period=1h:2h``: a cycle that starts at its trough
 - ``steps:5:10,40:20``: 5 requests per second for 10 s, then 40 for 20 s; ``:spacing=constant`` for even gaps
 - ``users:20:think=1s:300s``: a closed loop; ``:thinking=constant`` for a fixed think time
-- ``trace:NAME:rate-scale=2:time-scale=4:window=0s..600s``: a trace by name or path; ``:sizes=trace`` takes its sizes too
+- ``trace:NAME:rate-scale=2:time-scale=4:window=0s..600s``: a trace by name or path; ``:sizes=trace`` takes its sizes too,
+  ``:only=APP`` one app, function or segment of it
 - everywhere: ``size-cv=1`` for lognormal sizes around the profiled mean, ``size=2`` for requests of twice the mean
 """
 
@@ -30,11 +31,10 @@ import yaml
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
 from grainwise.workloads.arrivals import parse_steps
+from grainwise.workloads.durations import EXAMPLES, seconds_of, window_of
 from grainwise.workloads.sizes import Sizes
 from grainwise.workloads.traffic import Arrivals, Traffic
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _PATH_PART = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|(\[\.\.\.\])")
 _FORMS = "constant:RATE, poisson:RATE, gamma:RATE:cv=, on_off:RATE:on=:off=, diurnal:RATE, steps:…, users:COUNT, trace:NAME"
@@ -96,8 +96,8 @@ class _Line:
             key, separator, value = part.partition("=")
             if separator:
                 self.options[key] = value
-            elif _DURATION.fullmatch(part) and values and self.duration_s is None:
-                self.duration_s = _seconds(part)
+            elif values and self.duration_s is None and (seconds := seconds_of(part)) is not None:
+                self.duration_s = seconds
             else:
                 values.append(part)
         self.value = ":".join(values)
@@ -114,20 +114,25 @@ class _Line:
     def factor(self, key: str, default: float | None = None) -> float:
         if key not in self.options and default is not None:
             return default
-        return self._float(key, self.options.pop(key, ""))
+        return self._float(key, self._given(key))
 
     def seconds(self, key: str, default: float | None = None) -> float:
         if key not in self.options and default is not None:
             return default
-        return self._duration(key, self.options.pop(key, ""))
+        text = self._given(key)
+        found = seconds_of(text)
+        if found is None:
+            raise self.wrong(f"{key} is {text!r}, not {EXAMPLES}")
+        return found
 
     def window(self) -> tuple[float, float | None]:
         if "window" not in self.options:
             return 0.0, None
-        start, separator, stop = self.options.pop("window").partition("..")
-        if not separator:
-            raise self.wrong("window is not START..STOP, as in window=0s..600s")
-        return self._duration("window", start) if start else 0.0, self._duration("window", stop) if stop else None
+        text = self.options.pop("window")
+        found = window_of(text)
+        if found is None:
+            raise self.wrong(f"window is {text!r}, not START..STOP with START before STOP, as in window=0s..600s")
+        return found
 
     def sizes(self) -> dict[str, object] | None:
         source = self.options.pop("sizes", None)
@@ -153,15 +158,10 @@ class _Line:
         except ValueError:
             raise self.wrong(f"{key} is {text!r}, not a number") from None
 
-    def _duration(self, key: str, text: str) -> float:
-        if not _DURATION.fullmatch(text):
-            raise self.wrong(f"{key} is {text!r}, not a duration such as 500ms, 30s, 10m or 1h")
-        return _seconds(text)
-
-
-def _seconds(text: str) -> float:
-    found = _DURATION.fullmatch(text)
-    return float(found[1]) * _UNITS_S[found[2]] if found else 0.0
+    def _given(self, key: str) -> str:
+        if key not in self.options:
+            raise self.wrong(f"{key} is missing; add :{key}=…")
+        return self.options.pop(key)
 
 
 def _plain_rate(kind: str) -> Callable[[_Line], dict[str, object]]:
@@ -176,7 +176,8 @@ def _steps(line: _Line) -> dict[str, object]:
 def _trace(line: _Line) -> dict[str, object]:
     start, stop = line.window()
     scales = {"rate_scale": line.factor("rate-scale", 1.0), "time_scale": line.factor("time-scale", 1.0)}
-    return {"process": "trace", "trace": line.value, "from_s": start, "until_s": stop, **scales}
+    only = line.options.pop("only", None)
+    return {"process": "trace", "trace": line.value, "from_s": start, "until_s": stop, "only": only, **scales}
 
 
 _PARSERS: Mapping[str, Callable[[_Line], dict[str, object]]] = {

@@ -37,7 +37,7 @@ def test_a_trace_is_described_for_people_in_80_columns(folder):
 
 
 def test_figures_are_json_of_the_part_at_the_rate_and_speed_asked_for(folder):
-    said = grainwise("trace", "describe", "even.csv", "--window", "50:150", "--rate-scale", 3, "--time-scale", 2, "--json")
+    said = grainwise("trace", "describe", "even.csv", "--window", "50s..150s", "--rate-scale", 3, "--time-scale", 2, "--json")
     assert said.json["arrivals"] == 600
     assert said.json["span_s"] == 50
     assert said.json["mean_per_s"] == 12
@@ -65,11 +65,16 @@ def test_a_trace_that_is_not_there_is_told_with_those_that_are(folder, monkeypat
     assert "names /nowhere, which is no folder" in grainwise("trace", "describe", "x").err
 
 
-@pytest.mark.parametrize("window", ["5", "9:3", "a:b", "-1:3", "0:inf"])
+@pytest.mark.parametrize("window", ["5", "9s..3s", "a..b", "-1s..3s", "0s..inf", "600..1200"])
 def test_a_window_that_is_none_is_refused(folder, window):
     said = grainwise("trace", "describe", "even", f"--window={window}")
     assert said.code == 2
-    assert "is not START:END in seconds" in said.err
+    assert "is not START..END" in said.err
+
+
+def test_a_window_may_be_open(folder):
+    assert grainwise("trace", "describe", "even", "--window=..50s", "--json").json["span_s"] == 50
+    assert grainwise("trace", "describe", "even", "--window=100s..", "--json").json["note"].endswith("window 100:199.5 s")
 
 
 def test_a_stand_in_says_that_it_is_none_of_the_trace():

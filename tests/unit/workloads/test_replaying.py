@@ -17,7 +17,7 @@ COUNTED = Recorded("c", [], [], 4 * SECOND, "", [5, 0, 7, 2], SECOND)
 
 
 def tape_of(recorded=TRACE, **options):
-    return load_tape(Replay("t", **options), lambda name: recorded)
+    return load_tape(Replay("t", **options), lambda name, only: recorded)
 
 
 def played(tape, end_us=1000 * SECOND, seed=1):

@@ -173,6 +173,12 @@ def test_what_is_malformed_is_named_by_file_line_and_column(data, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("data", [LLM, csv_of("t_ms", "1"), csv_of("second,requests", "0,1")])
+def test_a_part_of_a_trace_that_has_none_is_refused(data):
+    with pytest.raises(ConfigurationError, match=r"f \(.*\) has no apps, functions or segments, so 'x' cannot be taken"):
+        load(data, "f", only="x")
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_arrivals_or_an_error_that_helps(data):
     try:

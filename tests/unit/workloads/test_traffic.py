@@ -32,7 +32,7 @@ GOLDEN = [
 ]
 
 
-def traces(name):
+def traces(name, only):
     return TRACE
 
 
@@ -115,7 +115,7 @@ def test_a_traffic_that_never_ends_is_refused(arrivals):
 def test_a_trace_without_sizes_gives_none():
     traffic = Traffic("t", (Stream("a", Replay("bare"), TraceSize()),))
     with pytest.raises(ConfigurationError, match="stream 0 of 't' takes sizes from its trace, but bare has none"):
-        open_arrivals(traffic, 1, lambda name: Recorded(name, [0], [], 1))
+        open_arrivals(traffic, 1, lambda name, only: Recorded(name, [0], [], 1))
 
 
 def test_sizes_of_a_trace_need_one():

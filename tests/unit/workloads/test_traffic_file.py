@@ -13,6 +13,7 @@ from grainwise.workloads.processes import Constant, Diurnal, Gamma, Modulated, O
 from grainwise.workloads.recorded import Recorded
 from grainwise.workloads.replaying import Counts, Replay
 from grainwise.workloads.sizes import ConstantSize, LognormalSize, MixtureSize, TraceSize
+from grainwise.workloads.traces.finding import trace_source
 from grainwise.workloads.traffic import Stream, Traffic, mean_rate_per_s, open_arrivals, span_us
 from grainwise.workloads.traffic_file import is_shorthand, parse_traffic, read_traffic
 
@@ -68,15 +69,15 @@ def test_a_line_means(text, arrivals, sizes, duration_s):
         ("poisson:5:cv=1:5s", "unknown option cv"),
         ("poisson:5:5s:sizes=large", "sizes=large is not sizes=trace"),
         ("poisson:5:5s:sizes=trace", "sizes of a trace need arrivals of a trace"),
-        ("gamma:5:5s", "cv is '', not a number"),
+        ("gamma:5:5s", "cv is missing; add :cv=…"),
         ("bursts:5:5s", "has no known form; give a file or one of constant:RATE"),
         ("steps:5", "'5' is not RATE:SECONDS"),
         ("users:0:5s", "count: Expected `int` >= 1, found 0"),
         ("users:inf:5s", "'inf', not a whole number"),
         ("users:1:think=1:5s", "think is '1', not a duration such as 500ms, 30s, 10m or 1h"),
         ("trace:", "trace: Expected `str` of length >= 1"),
-        ("trace:c:window=5s", "window is not START..STOP"),
-        ("trace:c:window=5s..2s", "until_s must lie after from_s = 5, not at 2"),
+        ("trace:c:window=5s", "window is '5s', not START..STOP"),
+        ("trace:c:window=5s..2s", "window is '5s..2s', not START..STOP with START before STOP"),
         ("trace:c:rate-scale=0", "rate_scale: Expected `float` > 0.0, found 0.0"),
     ],
 )
@@ -164,9 +165,16 @@ def test_a_file_that_cannot_be_used_is_named_with_key_value_and_range(data, says
         read_traffic(data, "w.yaml")
 
 
+def test_one_app_of_a_trace(tmp_path):
+    trace = tmp_path / "two.csv"
+    trace.write_text("t_s,app\n0,a\n1,b\n2,a\n9,b\n")
+    traffic = parse_traffic(f"trace:{trace}:only=a", "text")
+    assert [arrival.at for arrival in open_arrivals(traffic, 1, trace_source())] == [0, 2 * SECOND]
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_examples_are_traffic(path):
-    def traces(name):
+    def traces(name, only):
         return Recorded(name, [number * SECOND for number in range(1500)], [1.0] * 1500, 1500 * SECOND)
 
     traffic = read_traffic(path.read_bytes(), path.name)

@@ -75,6 +75,8 @@ def load_trace(
         PlatformError: it is Parquet, and pyarrow is not installed.
     """
     if name_or_path.startswith(PREFIX):
+        if only is not None:
+            raise ConfigurationError(f"{name_or_path} is a generator and has no part {only!r}; leave it out")
         return fitted_trace(name_or_path, seed)
     path = find_trace(name_or_path, folder)
     return load(path, path.name, seed, format_name=format_name, only=only)
@@ -82,4 +84,8 @@ def load_trace(
 
 def trace_source(seed: int = 1) -> TraceSource:
     """Finds traces for a workload: in the folder that ``GRAINWISE_TRACES`` names, or by their path."""
-    return lambda name: load_trace(name, trace_folder(), seed)
+
+    def find(name: str, only: str | None) -> Recorded:
+        return load_trace(name, trace_folder(), seed, only=only)
+
+    return find

@@ -41,11 +41,15 @@ Loader = Callable[[Table, Choice], Recorded]
 
 
 class Format(Struct, frozen=True):
-    """How a format is told from others, and read. A file that has all ``columns`` may be of this format."""
+    """How a format is told from others, and read. A file that has all ``columns`` may be of this format.
+
+    ``parts`` are columns that name an app, a function or a segment, of which one may be taken.
+    """
 
     name: str
     columns: frozenset[str]
     load: Loader
+    parts: frozenset[str] = frozenset()
 
 
 def load(
@@ -64,7 +68,10 @@ def load(
         PlatformError: it is Parquet, and pyarrow is not installed.
     """
     table = open_table(source, name)
-    return (recognise(table) if format_name is None else find_format(format_name)).load(table, Choice(only, seed))
+    known = recognise(table) if format_name is None else find_format(format_name)
+    if only is not None and not known.parts & frozenset(table.columns):
+        raise ConfigurationError(f"{name} ({known.name}) has no apps, functions or segments, so {only!r} cannot be taken of it")
+    return known.load(table, Choice(only, seed))
 
 
 def find_format(name: str) -> Format:
@@ -267,18 +274,25 @@ AZURE_FUNCTIONS_2021 = "Azure Functions 2021, © Microsoft, CC BY 4.0; arrival =
 AZURE_LLM = "Azure LLM inference 2023, © Microsoft, CC BY 4.0; size = context tokens"
 MOONCAKE = "Mooncake, Apache-2.0; size = input tokens; 3-second steps spread uniformly"
 
+_FUNCTION, _SEGMENT, _APP = frozenset({"HashApp", "app"}), frozenset({"segment"}), frozenset({"app"})
+
 FORMATS = (
-    Format("azure-functions-2019", frozenset({"HashOwner", "HashApp", "HashFunction", "Trigger", "1"}), _azure_functions_2019),
-    Format("azure-functions-2021", frozenset({"app", "func", "end_timestamp", "duration"}), _azure_functions_2021),
+    Format(
+        "azure-functions-2019",
+        frozenset({"HashOwner", "HashApp", "HashFunction", "Trigger", "1"}),
+        _azure_functions_2019,
+        _FUNCTION,
+    ),
+    Format("azure-functions-2021", frozenset({"app", "func", "end_timestamp", "duration"}), _azure_functions_2021, _FUNCTION),
     Format("azure-llm-2023", frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"}), _azure_llm),
     Format("azure-llm-extract", frozenset({"t_ms", "context_tokens", "generated_tokens"}), _azure_llm_extract),
     Format("mooncake", frozenset({"timestamp", "input_length", "output_length"}), _mooncake("timestamp", "input_length")),
     Format("mooncake-extract", frozenset({"t_ms", "input_tokens", "output_tokens"}), _mooncake("t_ms", "input_tokens")),
-    Format("counts-per-second", frozenset({"second", "requests"}), _counts("second", SECOND)),
-    Format("counts-per-minute", frozenset({"minute", "requests"}), _counts("minute", MINUTE)),
-    Format("observed", frozenset({"t_us", "app", "size", "latency_us", "outcome"}), _plain("t_us", 1)),
-    Format("t_us", frozenset({"t_us"}), _plain("t_us", 1)),
-    Format("t_ms", frozenset({"t_ms"}), _plain("t_ms", MILLISECOND)),
-    Format("t_s", frozenset({"t_s"}), _plain("t_s", SECOND)),
+    Format("counts-per-second", frozenset({"second", "requests"}), _counts("second", SECOND), _SEGMENT),
+    Format("counts-per-minute", frozenset({"minute", "requests"}), _counts("minute", MINUTE), _SEGMENT),
+    Format("observed", frozenset({"t_us", "app", "size", "latency_us", "outcome"}), _plain("t_us", 1), _APP),
+    Format("t_us", frozenset({"t_us"}), _plain("t_us", 1), _APP),
+    Format("t_ms", frozenset({"t_ms"}), _plain("t_ms", MILLISECOND), _APP),
+    Format("t_s", frozenset({"t_s"}), _plain("t_s", SECOND), _APP),
 )
 """Every format, the most particular first: the first whose columns a file has is taken."""

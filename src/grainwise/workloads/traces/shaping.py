@@ -10,12 +10,13 @@ from grainwise.workloads.traces.formats import MAX_ARRIVALS
 _MOST = 10_000.0
 
 
-def window(recorded: Recorded, start: Micros, end: Micros) -> Recorded:
-    """The arrivals in ``[start, end)`` of a trace, with ``start`` as the new 0.
+def window(recorded: Recorded, start: Micros, end: Micros | None) -> Recorded:
+    """The arrivals in ``[start, end)`` of a trace, with ``start`` as the new 0; without ``end`` up to the trace's own.
 
     Raises:
         ConfigurationError: the window lies outside the trace, is empty, or cuts an interval of counts.
     """
+    end = recorded.span_us if end is None else end
     if not 0 <= start < end or start >= recorded.span_us:
         raise ConfigurationError(
             f"the window {start / SECOND:g}:{end / SECOND:g} s does not lie in {recorded.name}, "
