@@ -14,7 +14,7 @@ from grainwise.reports.figures import (
     rate_figure,
     shares_figure,
 )
-from grainwise.reports.text import difference, number, percent, rejections, spread
+from grainwise.reports.text import difference, metric_label, number, percent, rejections, spread
 from grainwise.telemetry.compare import Comparison
 from grainwise.telemetry.result import AppResult, RunResult
 
@@ -274,11 +274,11 @@ def _comparison(comparison: Comparison) -> str:
     for name in others:
         head.extend((escape(name), f"{escape(name)} − {escape(first)}"))
     rows = []
-    for app, metric in dict.fromkeys((cell.app, cell.metric) for cell in comparison.cells):
-        row = [escape(app), escape(metric)]
+    for app, metric, unit in dict.fromkeys((cell.app, cell.metric, cell.unit) for cell in comparison.cells):
+        row = [escape(app), escape(metric_label(metric, unit))]
         for name in comparison.settings:
             cell = cells.get((app, metric, name))
-            row.append(escape(spread(cell.value, cell.unit)) if cell else "–")
+            row.append(escape(spread(cell.value)) if cell else "–")
             change = changes.get((app, metric, name))
             if change is not None:
                 state = {"better": "good", "worse": "bad"}.get(change.verdict, "")

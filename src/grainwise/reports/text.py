@@ -48,18 +48,24 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def spread(value: Interval, unit: str = "") -> str:
-    """A mean and its half-width."""
-    suffix = f" {unit}" if unit else ""
+def spread(value: Interval) -> str:
+    """A mean and its half-width, of which two digits matter."""
     if value.half_width is None:
-        return f"{number(value.mean)}{suffix}"
-    return f"{number(value.mean)} ± {number(value.half_width)}{suffix}"
+        return number(value.mean)
+    return f"{number(value.mean)} ± {value.half_width:.2g}"
 
 
 def difference(value: Difference) -> str:
-    """How much more or less, and whether that is resolved."""
-    sign = "+" if value.value.mean > 0 else ""
-    return f"{sign}{spread(value.value)} ({value.verdict})"
+    """How much more or less, and whether that is resolved; ``same`` where every seed gives the same."""
+    own = value.value
+    if own.mean == 0 and not own.half_width:
+        return "same"
+    return f"{'+' if own.mean > 0 else ''}{spread(own)} ({value.verdict})"
+
+
+def metric_label(metric: str, unit: str) -> str:
+    """What the row of a metric is called."""
+    return f"{metric} ({unit})" if unit else metric
 
 
 def percent(fraction: float) -> str:
@@ -203,14 +209,14 @@ def _comparison(app: str, comparison: Comparison) -> Table:
     for name in others:
         columns.extend((name, f"{name} − {first}"))
     table = _table(f"{app}", "", *columns)
-    for metric in dict.fromkeys(cell.metric for cell in comparison.cells if cell.app == app):
+    for metric, unit in dict.fromkeys((cell.metric, cell.unit) for cell in comparison.cells if cell.app == app):
         row = [_cell(cells.get((metric, first)))]
         for name in others:
             change = found.get((metric, name))
             row.extend((_cell(cells.get((metric, name))), difference(change) if change else "–"))
-        _row(table, metric, *row)
+        _row(table, metric_label(metric, unit), *row)
     return table
 
 
 def _cell(cell: Cell | None) -> str:
-    return spread(cell.value, cell.unit) if cell else "–"
+    return spread(cell.value) if cell else "–"

@@ -23,6 +23,9 @@ _T = (
 )  # fmt: skip
 """97.5 % quantiles of Student's t for 1 to 30 degrees of freedom (as in NIST/SEMATECH e-Handbook, section 1.3.6.7.2)."""
 
+ROUNDING = 1e-9
+"""Sums of money over many events agree no better than this, relative to the larger; less of a difference is none."""
+
 Better = Literal["higher", "lower", "neither"]
 
 
@@ -92,7 +95,7 @@ class Cell(Struct, frozen=True):
 
 
 class Difference(Struct, frozen=True):
-    """How much ``setting`` exceeds ``against``. Resolved: the interval of the difference leaves 0 out."""
+    """How much ``setting`` exceeds ``against``. Resolved: the interval leaves 0 out, and it is more than rounding."""
 
     app: str
     metric: str
@@ -211,7 +214,8 @@ def _difference(app: str, metric: Metric, setting: str, against: str, own: Value
     paired = [value - by_seed[seed] for seed, value in own if seed in by_seed]
     is_paired = len(paired) >= 2 or (len(paired) == 1 and len(own) == len(other) == 1)
     value = interval(paired) if is_paired else _welch([v for _, v in own], [v for _, v in other])
-    is_resolved = value.half_width is not None and abs(value.mean) > value.half_width
+    noise = ROUNDING * max(abs(each) for _, each in (*own, *other))
+    is_resolved = value.half_width is not None and abs(value.mean) > max(value.half_width, noise)
     return Difference(app, metric.name, metric.unit, metric.better, setting, against, value, is_paired, is_resolved)
 
 

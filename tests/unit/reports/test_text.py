@@ -53,5 +53,12 @@ def test_a_comparison_shows_intervals_and_what_is_resolved(runs: tuple[RunResult
     assert EVIL in said
 
 
+def test_settings_that_do_the_same_are_said_to_be_the_same(runs: tuple[RunResult, ...]) -> None:
+    said = "\n".join(shown(render_comparison(compare([Replicated("one", runs[:2]), Replicated("two", runs[:2])]))))
+    assert "same" in said
+    assert "resolved)" not in said
+    assert "p50 (ms)" in said
+
+
 def test_an_empty_run_is_rendered() -> None:
     assert shown(render_result(RunRecorder("measured").result()))[0].strip() == "measured on hardware that was not named"

@@ -92,3 +92,11 @@ def test_what_cannot_be_compared_is_refused(run: RunResult) -> None:
     other = msgspec.structs.replace(run, apps=(msgspec.structs.replace(run.apps[0], name="other"),))
     with pytest.raises(ConfigurationError, match="no app is common"):
         compare([own, Replicated("b", (other,))])
+
+
+def test_a_difference_of_rounding_is_none(run: RunResult) -> None:
+    figures: dict[int | None, float] = {seed: 0.1 + seed for seed in range(3)}
+    for more, is_resolved in ((1e-15, False), (1e-6, True)):
+        moved = {seed: figure + more for seed, figure in figures.items()}
+        found = compare([setting("one", run, figures), setting("two", run, moved)], GOODPUT)
+        assert found.differences[0].is_resolved is is_resolved
