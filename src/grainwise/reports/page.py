@@ -14,7 +14,7 @@ from grainwise.reports.figures import (
     rate_figure,
     shares_figure,
 )
-from grainwise.reports.text import difference, metric_label, number, percent, rejections, spread
+from grainwise.reports.text import difference, measured, metric_label, number, percent, rejections, spread
 from grainwise.telemetry.compare import Comparison
 from grainwise.telemetry.result import AppResult, RunResult
 
@@ -138,10 +138,7 @@ def _headlines(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         own = run.result
         name = "" if len(runs) == 1 else f"<b style='color:{run.colour}'>{run.name}</b>: "
-        lines.append(
-            f"<p>{name}{escape(own.headline)}; {own.duration_s:.6g} s measured after {own.warmup_s:.6g} s of warm-up, "
-            f"{own.events:,} events</p>"
-        )
+        lines.append(f"<p>{name}{escape(own.headline)}; {measured(own)}</p>")
         lines.extend(f"<p>{escape(note)}</p>" for note in own.provenance.notes)
     return lines
 

@@ -14,7 +14,7 @@ def render_result(result: RunResult) -> RenderableType:
     """One run; the first line says what kind it is and on what hardware."""
     parts: list[RenderableType] = [
         Text(result.headline, "bold"),
-        Text(f"{result.duration_s:.6g} s measured after {result.warmup_s:.6g} s of warm-up, {result.events:,} events"),
+        Text(measured(result)),
         *_provenance(result),
         _apps(result.apps),
         _shares(result.apps),
@@ -41,6 +41,13 @@ def render_comparison(comparison: Comparison) -> RenderableType:
         )
     )
     return Group(*parts)
+
+
+def measured(result: RunResult) -> str:
+    """How long was measured, and for how much of it requests came where that was less."""
+    waited = result.duration_s - result.offered_s
+    rest = f" (requests came for {result.offered_s:.6g} s)" if waited > 0.01 * result.duration_s else ""
+    return f"{result.duration_s:.6g} s measured{rest} after {result.warmup_s:.6g} s of warm-up, {result.events:,} events"
 
 
 def number(value: float) -> str:

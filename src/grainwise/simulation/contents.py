@@ -171,18 +171,6 @@ class Contents:
             index = _first_child(index, counts[scope[:depth]], counts[scope[: depth + 1]]) + path[depth]
         return index
 
-    def _range_below(self, kind: int, scope: tuple[int, ...], path: tuple[int, ...]) -> range:
-        """The numbers of the items at ``scope`` that lie below the item at ``path``."""
-        counts = self._elements[kind]
-        index = self._linear(kind, scope[: len(path)], path)
-        found = range(index, index + 1)
-        for depth in range(len(path), len(scope)):
-            parents, children = counts[scope[:depth]], counts[scope[: depth + 1]]
-            if not parents:
-                return range(0)
-            found = range(_first_child(found.start, parents, children), _first_child(found.stop, parents, children))
-        return found
-
     # Branches
 
     def _keys_of(self, source: Source) -> tuple[Key, ...]:

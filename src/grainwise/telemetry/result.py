@@ -140,7 +140,7 @@ class AppResult(Struct, frozen=True):
 
     ``attainment`` is ``met / offered``: rejections, cancellations and requests that were ``unfinished`` when the run ended are
     misses. ``rejected`` counts by code (``cancelled`` included). ``cdf_ms`` has up to 200 points (latency, fraction of the
-    answered requests at or below it).
+    answered requests at or below it). ``offered_per_s`` and ``goodput_per_s`` are over the time in which requests came.
     """
 
     name: str
@@ -202,6 +202,8 @@ class Provenance(Struct, frozen=True):
 class RunResult(Struct, frozen=True):
     """What a run came to. ``duration_s`` is the measured time, after ``warmup_s``; ``events`` counts those handled in it.
 
+    Requests came in its first ``offered_s`` seconds; what is left of ``duration_s`` is the wait for the last answers, which
+    counts for costs and not for rates.
     ``instances`` are the first ones of the run, ``instances_left_out`` how many more there were. ``unknown_app`` counts
     requests for an app that was not there.
     """
@@ -218,6 +220,7 @@ class RunResult(Struct, frozen=True):
     instances: tuple[InstanceSpan, ...]
     instances_left_out: int
     provenance: Provenance
+    offered_s: float
 
     @property
     def headline(self) -> str:

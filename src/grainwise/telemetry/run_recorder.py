@@ -132,11 +132,16 @@ class RunRecorder:
         notes: Sequence[str] = (),
         kind: Kind | UnsetType = UNSET,
     ) -> RunResult:
-        """What the run has come to by ``end`` (the last event's instant without it). The recorder can go on from there."""
-        end = max(self._last, end or 0)
+        """What the run has come to by its last event, or by ``end`` where that is later. The recorder can go on from there.
+
+        ``end`` is when the traffic ended; without it, requests are taken to have come up to the last event.
+        """
+        offered_until = self._last if end is None else end
+        end = max(self._last, offered_until)
         if end >= self._due:
             self._advance(end)
         start = self._origin
+        offered_us = max(offered_until - start, 0)
         unfinished: dict[str, int] = {}
         for flight in self._flights.values():
             if flight.is_counted:
@@ -149,13 +154,16 @@ class RunRecorder:
             warmup_s=self._warmup_us / SECOND,
             events=self.events,
             unknown_app=self.unknown_app,
-            apps=tuple(app.result(start, end, self._bins.width_us, unfinished.get(name, 0)) for name, app in self.apps.items()),
+            apps=tuple(
+                app.result(offered_us, end, self._bins.width_us, unfinished.get(name, 0)) for name, app in self.apps.items()
+            ),
             nodes=tuple(node.result(end) for node in self.nodes.values()),
             instances=tuple(span_of(each, start, end) for each in self.instances.spans),
             instances_left_out=self.instances.left_out,
             provenance=Provenance(
                 seed, dict(seeds or {}), policy, cluster, workload, dict(versions or {}), dict(digests or {}), tuple(notes)
             ),
+            offered_s=offered_us / SECOND,
         )
 
     # Time

@@ -219,9 +219,9 @@ class RunApp:
             self.grain,
         )
 
-    def result(self, start: Instant, end: Instant, width_us: Micros, unfinished: int) -> AppResult:
-        """What the sums come to."""
-        seconds = max(end - start, 1) / SECOND
+    def result(self, offered_us: Micros, end: Instant, width_us: Micros, unfinished: int) -> AppResult:
+        """What the sums come to at ``end``, where requests came for ``offered_us``."""
+        seconds = max(offered_us, 1) / SECOND
         answered = self.latency.count
         functions = tuple(each.result(end) for each in self.functions.values() if each.is_used)
         billed = sum(each.billed_usd for each in functions)

@@ -43,6 +43,12 @@ def test_tenants_are_a_row_each_over_all_apps(runs: tuple[RunResult, ...]) -> No
     assert "70.00 % of 100" in lines[0]
 
 
+def test_the_wait_for_the_last_answers_is_told(runs: tuple[RunResult, ...]) -> None:
+    longer = msgspec.structs.replace(runs[0], duration_s=20.0, offered_s=15.0)
+    assert "20 s measured (requests came for 15 s) after" in "\n".join(shown(render_result(longer)))
+    assert "requests came" not in "\n".join(shown(render_result(msgspec.structs.replace(longer, offered_s=20.0))))
+
+
 def test_a_comparison_shows_intervals_and_what_is_resolved(runs: tuple[RunResult, ...]) -> None:
     lines = shown(render_comparison(compare([Replicated("slack", runs[:2]), Replicated("plain", runs[2:])])))
     assert lines[0].strip() == "simulated on the virtual world"

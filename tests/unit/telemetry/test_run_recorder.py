@@ -218,6 +218,21 @@ def test_an_instance_whose_readiness_ends_the_warm_up_is_no_cold_start_of_the_ru
         assert (own.cold_starts.count, own.offered) == (count, 1)
 
 
+def test_rates_are_over_the_time_in_which_requests_came_and_costs_over_the_whole() -> None:
+    world, _ = watched(chain(), grains=(SPLIT,))
+    for _ in range(20):
+        world.ask(1)
+    world.run_for(5 * MILLISECOND)
+    world.drain()
+    recorder = again(world, start=world.log[0].now)
+    whole, rated = recorder.result(), recorder.result(end=world.log[0].now + 100 * MILLISECOND)
+    assert rated.offered_s == 0.1
+    assert rated.duration_s == whole.duration_s == whole.offered_s > 0.1
+    assert rated.apps[0].offered_per_s == 200
+    assert rated.apps[0].goodput_per_s == pytest.approx(rated.apps[0].met / 0.1)
+    assert rated.apps[0].cost == whole.apps[0].cost
+
+
 def test_the_timeline_has_every_request_and_at_most_600_bins() -> None:
     world, recorder = watched(chain(), grains=(SPLIT,), is_checked=False)
     for value in range(200):
