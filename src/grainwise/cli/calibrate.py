@@ -95,7 +95,7 @@ class CalibrateOptions(Struct, frozen=True):
 
 
 def parse_levels(option: str, text: str) -> tuple[float, ...]:
-    """``"30,60,85"`` as numbers.
+    """``"30,60,85"`` as numbers, each once.
 
     Raises:
         ConfigurationError: a part is no number above 0.
@@ -109,7 +109,7 @@ def parse_levels(option: str, text: str) -> tuple[float, ...]:
         if not 0 < value < math.inf:
             raise ConfigurationError(f"{option} has {part!r}; give percentages of capacity, as in 30,60,85")
         found.append(value)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def calibrate_app(options: CalibrateOptions, as_json: bool) -> int:
@@ -121,6 +121,9 @@ def calibrate_app(options: CalibrateOptions, as_json: bool) -> int:
     require_linux()
     if not options.levels:
         raise ConfigurationError("--levels names no level; give percentages of capacity, as in 30,60,85")
+    unknown = [f"{level:g}" for level in options.gate if level not in options.levels]
+    if unknown:
+        raise ConfigurationError(f"--gate names {', '.join(unknown)}, which --levels does not run; name it there too")
     reserve_cores(options.cores)
     spec = read_spec(options.app)
     if options.slo_ms is not None:
@@ -260,9 +263,11 @@ class _Session:
 
     async def _live(self, what: str, arrivals: Sequence[Instant]) -> LiveRun:
         options = self._options
+        if not arrivals or arrivals[-1] < WARMUP_US:
+            raise ConfigurationError(f"no request that counts falls into the run ({what}); make it longer, or its rate higher")
         grain = None if self._grain is None else render_grain(self._grain)
         serve = serve_options(options.app, self._path, self._rate, grain, options.slo_ms, options.cores)
-        seconds = (arrivals[-1] if arrivals else 0) / SECOND
+        seconds = arrivals[-1] / SECOND
         async with self._tell.running(what, seconds):
             run = await run_live(serve, self._client, arrivals, self._plan)
         self._foreign[what] = run.foreign_cores

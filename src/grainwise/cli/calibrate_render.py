@@ -129,7 +129,10 @@ def print_outcome(outcome: Outcome, profile: Path, *, is_applied: bool) -> None:
         shown.print(f"written into {profile}")
     else:
         shown.print(f"not written; --apply writes it into {profile}")
-    shown.print("every gated metric is within its bound" if outcome.is_met else "a gated metric is out of its bound")
+    if not any(row.is_met is not None for row in outcome.rows):
+        shown.print("no level is gated")
+    else:
+        shown.print("every gated metric is within its bound" if outcome.is_met else "a gated metric is out of its bound")
 
 
 def _levels(outcome: Outcome) -> Table:

@@ -228,7 +228,7 @@ def replay(
 def calibrate(
     app: AppPath,
     levels: Annotated[str, typer.Option(help="Percent of capacity at which live and simulated are compared.")] = "30,60,85",
-    gate: Annotated[str, typer.Option(help="The levels that decide the exit code.")] = "30,60,85",
+    gate: Annotated[str | None, typer.Option(help='Those that decide the exit code; default: all, "" for none.')] = None,
     runs: Annotated[int, typer.Option(help="Live runs at each level, interleaved.", min=1)] = 5,
     seconds: Annotated[float, typer.Option(help="How long each of them counts.")] = 30.0,
     fit_seconds: Annotated[float, typer.Option(help="How long the run counts that corrects the profile.")] = 60.0,
@@ -254,7 +254,7 @@ def calibrate(
         options = CalibrateOptions(
             app,
             levels=parse_levels("--levels", levels),
-            gate=parse_levels("--gate", gate),
+            gate=parse_levels("--gate", levels if gate is None else gate),
             runs=runs,
             seconds=seconds,
             fit_seconds=fit_seconds,

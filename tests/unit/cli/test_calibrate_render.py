@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from grainwise.cli.calibrate_render import Outcome, Try, print_outcome
@@ -63,3 +64,12 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert "FAIL" not in said
     assert "1 of 1 runs above 0.1 cores, most 0.70 in 60 %, run 1 of 1" in said
     assert "written into p.json" in said
+
+
+def test_without_a_gate_nothing_is_said_to_be_within_it(capsys: pytest.CaptureFixture[str]) -> None:
+    found = outcome(THERE, 0.0)
+    rows = tuple(compare("60 %", LIVE, THERE, is_gated=False))
+    print_outcome(msgspec.structs.replace(found, rows=rows, gated=()), Path("p.json"), is_applied=False)
+    said = capsys.readouterr().out
+    assert "no level is gated" in said
+    assert "within its bound" not in said
