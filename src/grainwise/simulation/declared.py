@@ -4,52 +4,29 @@ The declaration is a ``msgspec.Struct`` whose fields carry their range and, as `
 """
 
 import re
-from collections.abc import Hashable
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
-import yaml
 from msgspec import inspect
 
 from grainwise.domain.errors import ConfigurationError
+from grainwise.workloads.yaml_text import read_yaml
 
 T = TypeVar("T")
 
-MAX_BYTES = 1 << 20
 _PATH = re.compile(r"^(.*?)(?: - at `(\$[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe subset, in which a key that is given twice is an error instead of the last one's silent victory."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def read_declared(data: bytes, name: str, declaration: type[T]) -> T:
     """The declaration that ``data`` holds; ``name`` is what errors call the file.
 
     Raises:
-        ConfigurationError: it is over ``MAX_BYTES``, not YAML, or a key is unknown, missing, of another type or out of range.
+        ConfigurationError: it is no YAML (see ``read_yaml``), or a key is unknown, missing, of another type or out of range.
     """
-    if len(data) > MAX_BYTES:
-        raise ConfigurationError(f"{name} has {len(data)} bytes and at most {MAX_BYTES} are read: is it the right file?")
-    try:
-        raw = yaml.load(data, _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        at = f" line {where.line + 1}, column {where.column + 1}" if where is not None else ""
-        said = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigurationError(f"{name}{at}: {said}; write it as YAML") from error
+    raw = read_yaml(data, name)
     try:
         return msgspec.convert(raw, declaration)
     except msgspec.ValidationError as error:

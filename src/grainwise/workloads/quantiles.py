@@ -1,7 +1,7 @@
 """Continuous distributions as tables of quantiles: one uniform draw gives one value, with the same bits on every machine.
 
 A table has 512 even cells; the top sixteenth of them is cut into 512 again, and so on, down to a probability of 2**-37. Within
-a cell values are interpolated. Tables of a distribution with mean 1 are divided by their own mean.
+a cell values are interpolated. A table is divided by its own mean.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,14 +42,14 @@ def _tails() -> list[list[float]]:
 
 
 class Quantiles:
-    """A distribution by its values at the knots; scaled so that the mean of the draws is 1 where asked."""
+    """A distribution by its values at the knots, scaled so that the mean of the draws is 1."""
 
-    def __init__(self, value_above: Callable[[float], float], *, has_unit_mean: bool = True) -> None:
+    def __init__(self, value_above: Callable[[float], float]) -> None:
         """Args: value_above: the value that is exceeded with this probability, in (0, 1); called with falling probabilities."""
         levels = [[value_above(tail) for tail in knots] for knots in _tails()]
         for level, finer in pairwise(levels):
             level.append(finer[0])
-        scale = _mean(levels) if has_unit_mean else 1.0
+        scale = _mean(levels)
         self._levels = [[value / scale for value in level] for level in levels]
 
     def at(self, probability: float) -> float:
@@ -100,26 +100,6 @@ def lognormal(cv: float) -> Quantiles:
         raise ValueError(f"a lognormal's coefficient of variation must lie between 0 and 30, not {cv}")
     sigma = sqrt(ln(1 + cv * cv))
     return Quantiles(lambda tail: exp(sigma * _normal_above(tail)))
-
-
-def standard_normal(rng: Rng) -> float:
-    """A draw of the standard normal distribution."""
-    return normal_at(uniform(rng))
-
-
-def normal_at(probability: float) -> float:
-    """The standard normal quantile of a probability in ``[0, 1)``; beyond 6.9 it is cut off. Absolute error below 1e-4."""
-    half = _half_normal()
-    if probability < 0.5:
-        return -half.at(max(0.0, 1 - 2 * probability - 2.0**-53))
-    return half.at(2 * probability - 1)
-
-
-@lru_cache(1)
-def _half_normal() -> Quantiles:
-    """The absolute value of a normal: the square root of twice a gamma of shape 1/2."""
-    solver = _GammaSolver(0.5)
-    return Quantiles(lambda tail: 0.0 if tail == _BOTTOM else sqrt(2 * solver.value_above(tail)), has_unit_mean=False)
 
 
 @lru_cache(1)

@@ -26,7 +26,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import msgspec
-import yaml
 
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
@@ -34,7 +33,10 @@ from grainwise.workloads.arrivals import parse_steps
 from grainwise.workloads.durations import EXAMPLES, seconds_of, window_of
 from grainwise.workloads.sizes import Sizes
 from grainwise.workloads.traffic import Arrivals, Traffic
+from grainwise.workloads.yaml_text import read_yaml
 
+MAX_BYTES = 64 << 20
+"""A traffic file may hold as many counts as a trace."""
 _PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _PATH_PART = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|(\[\.\.\.\])")
 _FORMS = "constant:RATE, poisson:RATE, gamma:RATE:cv=, on_off:RATE:on=:off=, diurnal:RATE, steps:…, users:COUNT, trace:NAME"
@@ -48,13 +50,10 @@ def read_traffic(data: bytes, name: str) -> Traffic:
         name: of the file, for messages.
 
     Raises:
-        ConfigurationError: it is no YAML, a key is unknown or missing, or a value is outside its range; the message names
-            file, key, value and range.
+        ConfigurationError: it is no YAML, a key is unknown, missing or given twice, or a value is outside its range; the
+            message names file, key, value and range.
     """
-    try:
-        plain = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+    plain = read_yaml(data, name, MAX_BYTES)
     if not isinstance(plain, dict):
         raise ConfigurationError(f"{name} describes no traffic: expected the keys name and streams, found {_shown(plain)}")
     return _convert(plain, name)

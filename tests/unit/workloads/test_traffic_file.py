@@ -134,10 +134,11 @@ def stream(text):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"[", "w.yaml is no YAML: while parsing"),
-        (b"\xff\xfe\x00", "w.yaml is no YAML"),
-        (b"!!python/object:os.system {}", "w.yaml is no YAML: could not determine a constructor"),
-        (b"[" * 5000, "w.yaml is no YAML"),
+        (b"[", "w.yaml line 1, column 2: "),
+        (b"\xff\xfe\x00", "write it as YAML"),
+        (b"!!python/object:os.system {}", "w.yaml line 1, column 1: could not determine a constructor"),
+        (b"[" * 5000, "w.yaml: it is nested too deeply; write it as YAML"),
+        (b"name: x\nname: y\nstreams: []", "w.yaml line 2, column 1: the key 'name' is given twice; write it as YAML"),
         (b"", "w.yaml describes no traffic: expected the keys name and streams, found None"),
         (b"name: x", "w.yaml: the file: Object missing required field `streams`"),
         (b"name: x\nstreams: []", "w.yaml: streams: Expected `array` of length >= 1, found []"),
