@@ -20,12 +20,11 @@ from msgspec import Struct
 
 from grainwise.domain.rng import Rng
 from grainwise.simulation.app import SimulatedApp
-from grainwise.simulation.run import Scenario, Simulation
 from grainwise.simulation.service import RESIDUALS
 from grainwise.workloads.quantiles import Quantiles, gamma, lognormal
 from validation.measuring import Check, Part, run_jobs
 from validation.theory import EXPONENTIAL, chain
-from validation.worlds import ROOMY, Ledger, app_with, poisson, queueing_app
+from validation.worlds import Ledger, app_with, poisson, queueing_app, run_through
 
 SERVERS = (2, 1, 3)
 MEANS_MS = (12.0, 5.0, 21.0)
@@ -125,9 +124,7 @@ def _ours(policies: str, seed: int) -> Ledger:
     app = network(policies)
     total = WARM_UP + REQUESTS
     arrivals = list(islice(poisson(app.spec.name, RATE_PER_S, total, seed), total))
-    ledger = Ledger()
-    Simulation(Scenario(ROOMY, (app,), arrivals[-1].at + 1, seed), iter(arrivals), observers=(ledger.observe,)).run()
-    return ledger
+    return run_through(app, arrivals, seed)
 
 
 def compare(seed: int) -> tuple[list[float], list[float], int, int]:

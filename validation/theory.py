@@ -23,11 +23,10 @@ from scipy.stats import t as student
 
 from grainwise import App, Batch, each
 from grainwise.simulation.app import SimulatedApp
-from grainwise.simulation.run import Scenario, Simulation
 from grainwise.simulation.service import RESIDUALS
 from validation import models, recursions
 from validation.measuring import Check, Part, run_jobs
-from validation.worlds import ROOMY, Ledger, app_with, poisson, queueing_app
+from validation.worlds import app_with, poisson, queueing_app, run_through
 
 RUNS = 40
 JOINT_LEVEL = 0.99
@@ -270,10 +269,7 @@ def observe(case: Case, rate: float, requests: int, seed: int, *, is_per_item: b
     """One run of so many requests at ``rate`` per µs; and how many were refused."""
     app = case.app()
     arrivals = list(islice(poisson(app.spec.name, rate * 1e6, requests, seed), requests))
-    ledger = Ledger(keeps_ends=is_per_item)
-    scenario = Scenario(ROOMY, (app,), arrivals[-1].at + 1, seed)
-    simulation = Simulation(scenario, iter(arrivals), observers=(ledger.observe,))
-    simulation.run()
+    ledger = run_through(app, arrivals, seed, keeps_ends=is_per_item)
     stages = len(app.spec.graph.stages)
     draws: list[list[float]] = [[] for _ in range(stages)]
     for calls in ledger.services:

@@ -14,6 +14,7 @@ from grainwise.predictors.workload import Workload
 from grainwise.simulation.app import SimulatedApp
 from grainwise.simulation.cluster import Cluster, ClusterNode, Network
 from grainwise.simulation.contents import Kind
+from grainwise.simulation.run import Scenario, Simulation
 from grainwise.workloads.processes import Poisson
 from grainwise.workloads.traffic import Arrival, Stream, Traffic, open_arrivals
 
@@ -93,6 +94,10 @@ def poisson(app: str, rate_per_s: float, requests: int, seed: int) -> Iterator[A
     return open_arrivals(Traffic("poisson", (Stream(app, Poisson(rate_per_s)),), seconds), seed)
 
 
+class UnansweredError(AssertionError):
+    """A request has no answer."""
+
+
 class Ledger:
     """Reads a run from its events alone: when each request came and ended, and how long its calls took.
 
@@ -130,5 +135,40 @@ class Ledger:
                 self.rejected += 1
 
     def sojourns(self) -> list[Micros]:
-        """Microseconds from arrival to answer, by request."""
+        """Microseconds from arrival to answer, by request.
+
+        Raises:
+            UnansweredError: some have none.
+        """
+        if len(self.ended) != len(self.arrived):
+            missing = next(number for number in range(1, len(self.arrived) + 1) if number not in self.ended)
+            some = f"{len(self.ended)} of {len(self.arrived)} requests have an answer"
+            raise UnansweredError(f"{some}, {self.rejected} were refused; {missing} has none")
         return [self.ended[at + 1] - came for at, came in enumerate(self.arrived)]
+
+
+class ArrivalError(AssertionError):
+    """A request did not come when it should."""
+
+
+def run_through(app: SimulatedApp, arrivals: Sequence[Arrival], seed: int, *, keeps_ends: bool = False) -> Ledger:
+    """What a run with these arrivals shows.
+
+    Everything else is reckoned from the arrivals that the ledger has seen, so they are held against those that were drawn.
+
+    Raises:
+        ArrivalError: one was lost, moved or made up.
+    """
+    ledger = Ledger(keeps_ends=keeps_ends)
+    scenario = Scenario(ROOMY, (app,), arrivals[-1].at + 1, seed)
+    simulation = Simulation(scenario, iter(arrivals), observers=(ledger.observe,))
+    simulation.run()
+    check_arrivals(ledger.arrived, [simulation.origin + arrival.at for arrival in arrivals])
+    return ledger
+
+
+def check_arrivals(came: Sequence[Micros], due: Sequence[Micros]) -> None:
+    """Raises ArrivalError where requests did not come at exactly the instants at which they were due."""
+    if list(came) != list(due):
+        at = next((at for at, pair in enumerate(zip(came, due, strict=False)) if pair[0] != pair[1]), min(len(came), len(due)))
+        raise ArrivalError(f"{len(came)} of {len(due)} requests came, and request {at + 1} not when it was due")

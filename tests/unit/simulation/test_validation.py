@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from validation import campaign, golden, models, recursions, theory
 from validation.scenarios import SCENARIOS
+from validation.worlds import ArrivalError, Ledger, UnansweredError, app_with, check_arrivals, queueing_app
 
 
 def test_one_server_is_lindleys_and_near_theory() -> None:
@@ -69,3 +70,33 @@ def test_a_seed_of_the_campaign_holds(seed: int) -> None:
 
 def test_a_campaign_repeats_itself() -> None:
     assert campaign.outcome_of(7) == campaign.outcome_of(7)
+
+
+@pytest.mark.parametrize(("slower", "is_inside"), [(1.0, True), (1.05, False)])
+def test_theory_tells_a_world_that_is_too_slow(slower: float, is_inside: bool) -> None:
+    case = next(each for each in theory.CASES if each.name == "M/D/1")
+    mean_us = theory.MEAN_US * slower
+    app = queueing_app(app_with("slow", theory.chain(1)), [mean_us], [theory.CONSTANT], instances=[1])
+    slow = msgspec.structs.replace(case, app=lambda: app)
+    rate = 0.5 / theory.MEAN_US
+    runs = [theory.observe(slow, rate, 1500, seed)[0].sojourns[300:] for seed in range(1, 9)]
+    estimate, half = theory.interval([sum(run) / len(run) for run in runs], None, 0.99)
+    known = case.known(rate, theory.MEAN_US, 1.0, 1.0)
+    assert (abs(estimate - known) <= half) is is_inside
+
+
+def test_a_world_that_loses_or_moves_an_arrival_is_told() -> None:
+    check_arrivals([1, 2, 3], [1, 2, 3])
+    with pytest.raises(ArrivalError, match="2 of 3 requests came, and request 2"):
+        check_arrivals([1, 3], [1, 2, 3])
+    with pytest.raises(ArrivalError, match="3 of 3 requests came, and request 3"):
+        check_arrivals([1, 2, 4], [1, 2, 3])
+    with pytest.raises(ArrivalError, match="2 of 3 requests came, and request 3"):
+        check_arrivals([1, 2], [1, 2, 3])
+
+
+def test_a_request_without_an_answer_is_told() -> None:
+    ledger = Ledger()
+    ledger.arrived, ledger.ended = [10, 20], {1: 15}
+    with pytest.raises(UnansweredError, match="1 of 2 requests have an answer, 0 were refused; 2 has none"):
+        ledger.sojourns()
