@@ -1,6 +1,6 @@
 """One HTML file about one or several runs: tables and figures, complete in itself, without a request to any network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -14,9 +14,19 @@ from grainwise.reports.figures import (
     rate_figure,
     shares_figure,
 )
-from grainwise.reports.text import difference, measured, metric_label, number, percent, rejections, spread
+from grainwise.reports.page_tables import (
+    apps_named,
+    comparison_section,
+    function_table,
+    node_table,
+    provenance_section,
+    regranulation_table,
+    summary_table,
+    tenant_table,
+)
+from grainwise.reports.text import measured, percent
 from grainwise.telemetry.compare import Comparison
-from grainwise.telemetry.result import AppResult, RunResult
+from grainwise.telemetry.result import RunResult
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --dim: #5b6472; --ground: #f6f7f9; --card: #fff; --line: #dfe3e8;
@@ -51,7 +61,6 @@ _COLOURS = """
 })();
 """
 _CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-Cells = Iterable[str]
 
 
 def page(results: Sequence[RunResult], comparison: Comparison | None = None, title: str = "Grainwise") -> str:
@@ -65,11 +74,11 @@ def page(results: Sequence[RunResult], comparison: Comparison | None = None, tit
     figures = _Figures()
     parts = [f"<h1>{escape(title)}</h1>", *_headlines(runs)]
     if comparison is not None:
-        parts.append(_comparison(comparison))
+        parts.append(comparison_section(comparison))
     for app in dict.fromkeys(app.name for run in runs for app in run.result.apps):
-        slos = dict.fromkeys(f"{own.slo_ms:g} ms for {percent(own.target)}" for _, own in _apps(runs, app))
+        slos = dict.fromkeys(f"{own.slo_ms:g} ms for {percent(own.target)}" for _, own in apps_named(runs, app))
         parts.append(f"<h2>{escape(app)} <small>SLO: {escape(', '.join(slos))}</small></h2>")
-        parts.append('<div class="cards">' + _summary(runs, app))
+        parts.append('<div class="cards">' + summary_table(runs, app))
         for name, make in (
             ("Latency against the SLO", latency_figure),
             ("Offered rate and goodput", rate_figure),
@@ -79,7 +88,7 @@ def page(results: Sequence[RunResult], comparison: Comparison | None = None, tit
             parts.append(figures.card(name, make(go, runs, app)))
         name = "Where the time goes: of a request along its critical path, and of a visit to each function"
         parts.append(figures.card(name, shares_figure(go, runs, app), "card wide"))
-        parts.append(_functions(runs, app) + _tenants(runs, app) + _regranulations(runs, app) + "</div>")
+        parts.append(function_table(runs, app) + tenant_table(runs, app) + regranulation_table(runs, app) + "</div>")
     parts.append('<h2>Instances</h2><div class="cards">')
     for run in runs:
         left = run.result.instances_left_out
@@ -87,8 +96,8 @@ def page(results: Sequence[RunResult], comparison: Comparison | None = None, tit
         parts.append(
             figures.card(f"{run.name if len(runs) > 1 else 'From start to end'}{more}", gantt_figure(go, run), "card wide")
         )
-    parts.append(_nodes(runs) + "</div>")
-    parts.append(_provenance(runs))
+    parts.append(node_table(runs) + "</div>")
+    parts.append(provenance_section(runs))
     body = "\n".join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -141,170 +150,3 @@ def _headlines(runs: Sequence[Run]) -> list[str]:
         lines.append(f"<p>{name}{escape(own.headline)}; {measured(own)}</p>")
         lines.extend(f"<p>{escape(note)}</p>" for note in own.provenance.notes)
     return lines
-
-
-def _table(head: Cells, rows: Iterable[Cells], title: str = "", kind: str = "card wide") -> str:
-    """A table of cells that are escaped already."""
-    names = list(head)
-    shown = "<tr>" + "".join(f"<th>{cell}</th>" for cell in names) + "</tr>" if any(names) else ""
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    heading = f"<h3>{title}</h3>" if title else ""
-    return f'<div class="{kind}">{heading}<table><thead>{shown}</thead><tbody>{body}</tbody></table></div>'
-
-
-def _run_column(runs: Sequence[Run], cell: str) -> tuple[str, ...]:
-    """A cell of the column that tells runs apart; a single run needs none."""
-    return (cell,) if len(runs) > 1 else ()
-
-
-def _apps(runs: Sequence[Run], name: str) -> list[tuple[Run, AppResult]]:
-    return [(run, app) for run in runs if (app := run.app(name)) is not None]
-
-
-def _summary(runs: Sequence[Run], name: str) -> str:
-    head = (
-        *_run_column(runs, "run"),
-        *("attainment", "offered", "answered", "not answered", "goodput", "p50 ms", "p95 ms", "p99 ms"),
-        *("max ms", "billed USD", "provisioned USD", "per 1000", "cold starts", "granularity"),
-    )
-    rows = []
-    for run, app in _apps(runs, name):
-        own, cost = app.latency, app.cost
-        state = "good" if app.meets_slo else "bad"
-        quantiles = [number(each) if own.count else "–" for each in (own.p50_ms, own.p95_ms, own.p99_ms, own.max_ms)]
-        rows.append(
-            (
-                *_run_column(runs, run.name),
-                f'<span class="{state}">{percent(app.attainment)}</span>',
-                f"{app.offered:,} ({number(app.offered_per_s)}/s)",
-                f"{app.answered:,}",
-                escape(rejections(app)),
-                f"{number(app.goodput_per_s)}/s",
-                *quantiles,
-                number(cost.billed_usd),
-                number(cost.provisioned_usd),
-                f"{number(cost.billed_usd_per_1000)} / {number(cost.provisioned_usd_per_1000)}",
-                str(app.cold_starts.count),
-                f'<span class="free">{escape(app.grain)}</span>',
-            )
-        )
-    return _table(head, rows)
-
-
-def _functions(runs: Sequence[Run], name: str) -> str:
-    head = (
-        *("function", *_run_column(runs, "run"), "invocations", "mean batch", "queue ms", "cold ms", "service ms", "hop ms"),
-        *("billed USD", "provisioned USD", "utilisation", "most instances", "cold starts"),
-    )
-    rows = []
-    for run, app in _apps(runs, name):
-        for each in app.functions:
-            own = each.shares
-            rows.append(
-                (
-                    escape(each.name),
-                    *_run_column(runs, run.name),
-                    f"{each.invocations:,}",
-                    number(each.mean_batch),
-                    *map(number, (own.queue_ms, own.cold_ms, own.service_ms, own.hop_ms)),
-                    number(each.billed_usd),
-                    number(each.provisioned_usd),
-                    percent(each.utilisation),
-                    str(each.max_instances),
-                    str(each.cold_starts),
-                )
-            )
-    return _table(head, rows, "Functions")
-
-
-def _tenants(runs: Sequence[Run], name: str) -> str:
-    rows = [
-        (
-            escape(tenant.name) or "(none)",
-            *_run_column(runs, run.name),
-            percent(tenant.attainment),
-            f"{tenant.offered:,}",
-            f"{tenant.answered:,}",
-            *(number(each) if own.count else "–" for each in (own.p50_ms, own.p95_ms, own.p99_ms)),
-        )
-        for run, app in _apps(runs, name)
-        for tenant in app.tenants
-        for own in (tenant.latency,)
-    ]
-    head = ("tenant", *_run_column(runs, "run"), "attainment", "offered", "answered", "p50 ms", "p95 ms", "p99 ms")
-    return _table(head, rows, "Tenants") if rows else ""
-
-
-def _regranulations(runs: Sequence[Run], name: str) -> str:
-    rows = [
-        (str(number), *_run_column(runs, run.name), f"{change.at_s:.6g}", escape(change.previous), escape(change.grain))
-        for run, app in _apps(runs, name)
-        for number, change in enumerate(app.regranulations, start=1)
-    ]
-    return _table(("", *_run_column(runs, "run"), "at s", "from", "to"), rows, "Re-granulations") if rows else ""
-
-
-def _nodes(runs: Sequence[Run]) -> str:
-    rows = [
-        (
-            escape(node.name),
-            *_run_column(runs, run.name),
-            number(node.usable_cores),
-            percent(node.allocated_fraction),
-            percent(node.utilisation),
-        )
-        for run in runs
-        for node in run.result.nodes
-    ]
-    return (
-        _table(("node", *_run_column(runs, "run"), "cores", "allocated", "busy of what was allocated"), rows, "Nodes")
-        if rows
-        else ""
-    )
-
-
-def _comparison(comparison: Comparison) -> str:
-    first, *others = comparison.settings
-    cells = {(cell.app, cell.metric, cell.setting): cell for cell in comparison.cells}
-    changes = {(each.app, each.metric, each.setting): each for each in comparison.differences}
-    head = ["app", "metric", escape(first)]
-    for name in others:
-        head.extend((escape(name), f"{escape(name)} − {escape(first)}"))
-    rows = []
-    for app, metric, unit in dict.fromkeys((cell.app, cell.metric, cell.unit) for cell in comparison.cells):
-        row = [escape(app), escape(metric_label(metric, unit))]
-        for name in comparison.settings:
-            cell = cells.get((app, metric, name))
-            row.append(escape(spread(cell.value)) if cell else "–")
-            change = changes.get((app, metric, name))
-            if change is not None:
-                state = {"better": "good", "worse": "bad"}.get(change.verdict, "")
-                row.append(f'<span class="{state}">{escape(difference(change))}</span>')
-            elif name != first:
-                row.append("–")
-        rows.append(row)
-    note = (
-        "± is the half-width of the 95 % interval over seeds; differences are paired where seeds are common. "
-        "Of twenty differences, one may look resolved by chance."
-    )
-    table = _table(head, rows)
-    return f'<h2>Side by side</h2><p>{escape(comparison.headline)}. {note}</p><div class="cards">{table}</div>'
-
-
-def _provenance(runs: Sequence[Run]) -> str:
-    rows: list[Cells] = []
-    for run in runs:
-        own = run.result.provenance
-        facts = {
-            "seed": "" if own.seed is None else str(own.seed),
-            "seeds": ", ".join(f"{name} {seed}" for name, seed in own.seeds.items()),
-            "workload": own.workload,
-            "policy": own.policy,
-            "cluster": own.cluster,
-            "versions": ", ".join(f"{name} {version}" for name, version in own.versions.items()),
-            "digests": ", ".join(f"{name} {digest}" for name, digest in own.digests.items()),
-        }
-        rows.extend((name, *_run_column(runs, run.name), escape(value)) for name, value in facts.items() if value)
-    if not rows:
-        return ""
-    return '<h2>Made of</h2><div class="cards">' + _table(("", *_run_column(runs, "run"), ""), rows) + "</div>"
