@@ -10,6 +10,7 @@ motion with drift bounds it (J. M. Harrison, *Brownian Motion and Stochastic Flo
 """
 
 import math
+from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
@@ -55,6 +56,7 @@ class Waiting(Struct, frozen=True):
 NO_WAIT = Waiting(0.0, 0.0)
 
 
+@lru_cache(1 << 16)
 def erlang_c(servers: int, offered: float) -> float:
     """The probability that an arrival finds all ``servers`` busy, for ``offered`` servers' worth of work; 1 at saturation."""
     if offered <= 0:
