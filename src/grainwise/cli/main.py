@@ -249,7 +249,8 @@ def calibrate(
     Exits 1 where a metric of a gated level is out of its bound.
     """
     with reported():
-        from grainwise.cli.calibrate import CalibrateOptions, calibrate_app, parse_levels
+        from grainwise.cli.calibrate import calibrate_app
+        from grainwise.cli.calibrate_options import CalibrateOptions, parse_levels
 
         options = CalibrateOptions(
             app,

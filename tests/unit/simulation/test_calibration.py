@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from grainwise.cli.calibrate import parse_levels
 from grainwise.cli.calibrate_client import Seen
+from grainwise.cli.calibrate_options import parse_levels
 from grainwise.cli.calibrate_twin import Twin, door_of, simulate
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ArtifactError, ConfigurationError
