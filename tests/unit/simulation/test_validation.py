@@ -8,6 +8,11 @@ from validation import campaign, golden, models, recursions, theory
 from validation.scenarios import SCENARIOS
 from validation.worlds import ArrivalError, Ledger, UnansweredError, app_with, check_arrivals, queueing_app
 
+from grainwise.control.actions import Action, Respond
+from grainwise.control.controller import Controller
+from grainwise.control.events import Event
+from grainwise.simulation.performers import CountingStore
+
 
 def test_one_server_is_lindleys_and_near_theory() -> None:
     case = theory.CASES[0]
@@ -100,3 +105,21 @@ def test_a_request_without_an_answer_is_told() -> None:
     ledger.arrived, ledger.ended = [10, 20], {1: 15}
     with pytest.raises(UnansweredError, match="1 of 2 requests have an answer, 0 were refused; 2 has none"):
         ledger.sojourns()
+
+
+@pytest.mark.parametrize(("times", "claim"), [(0, "1: requests [5] are lost"), (2, "is released twice")])
+def test_the_campaign_finds_an_answer_that_is_not_given_once(times: int, claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = Controller.handle
+
+    def faulty(self: Controller, event: Event, now: int) -> list[Action]:
+        actions = handle(self, event, now)
+        of = [isinstance(action, Respond) and action.request == 5 for action in actions]
+        return [action for action, is_fifth in zip(actions, of, strict=True) for _ in range(times if is_fifth else 1)]
+
+    monkeypatch.setattr(Controller, "handle", faulty)
+    assert claim in campaign.outcome_of(7).error
+
+
+def test_the_campaign_finds_bytes_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CountingStore, "release", lambda self, handles: None)
+    assert "bytes are live after the last request" in campaign.outcome_of(7).error
