@@ -23,7 +23,7 @@ from grainwise.simulation.app import SimulatedApp
 from grainwise.simulation.service import RESIDUALS
 from grainwise.workloads.quantiles import Quantiles, gamma, lognormal
 from validation.measuring import Check, Part, run_jobs
-from validation.theory import EXPONENTIAL, chain
+from validation.queues import EXPONENTIAL, chain
 from validation.worlds import Ledger, app_with, poisson, queueing_app, run_through
 
 SERVERS = (2, 1, 3)

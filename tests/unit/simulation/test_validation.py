@@ -4,7 +4,7 @@ import math
 
 import msgspec
 import pytest
-from validation import campaign, golden, models, recursions, theory
+from validation import campaign, golden, models, queues, recursions, theory
 from validation.scenarios import SCENARIOS
 from validation.worlds import ArrivalError, Ledger, UnansweredError, app_with, check_arrivals, queueing_app
 
@@ -15,21 +15,21 @@ from grainwise.simulation.performers import CountingStore
 
 
 def test_one_server_is_lindleys_and_near_theory() -> None:
-    case = theory.CASES[0]
-    rate = 0.5 / theory.MEAN_US
+    case = queues.CASES[0]
+    rate = 0.5 / queues.MEAN_US
     means = []
     for seed in (1, 2, 3):
         run, rejected = theory.observe(case, rate, 2000, seed)
         assert rejected == 0
         assert run.sojourns == recursions.one_server(run.arrived, run.draws[0])
         means.append(sum(run.sojourns[300:]) / len(run.sojourns[300:]))
-    assert sum(means) / len(means) == pytest.approx(models.mm1(rate, theory.MEAN_US), rel=0.1)
+    assert sum(means) / len(means) == pytest.approx(models.mm1(rate, queues.MEAN_US), rel=0.1)
 
 
 def test_batch_service_is_the_recursion() -> None:
-    case = next(each for each in theory.CASES if each.name.startswith("M/D^"))
-    run, _ = theory.observe(case, 0.8 * theory.BATCH / theory.MEAN_US, 2000, 1)
-    assert run.sojourns == recursions.bulk(run.arrived, theory.MEAN_US, theory.BATCH)
+    case = next(each for each in queues.CASES if each.name.startswith("M/D^"))
+    run, _ = theory.observe(case, 0.8 * queues.BATCH / queues.MEAN_US, 2000, 1)
+    assert run.sojourns == recursions.bulk(run.arrived, queues.MEAN_US, queues.BATCH)
 
 
 def test_the_closed_forms_agree_where_they_meet() -> None:
@@ -48,7 +48,7 @@ def test_the_closed_forms_agree_where_they_meet() -> None:
 
 
 def test_the_two_point_table_has_its_moments() -> None:
-    first, second = models.moments(theory.TWO_POINT)
+    first, second = models.moments(queues.TWO_POINT)
     assert (first, second) == (pytest.approx(1.0), pytest.approx(5.0))
 
 
@@ -79,14 +79,14 @@ def test_a_campaign_repeats_itself() -> None:
 
 @pytest.mark.parametrize(("slower", "is_inside"), [(1.0, True), (1.05, False)])
 def test_theory_tells_a_world_that_is_too_slow(slower: float, is_inside: bool) -> None:
-    case = next(each for each in theory.CASES if each.name == "M/D/1")
-    mean_us = theory.MEAN_US * slower
-    app = queueing_app(app_with("slow", theory.chain(1)), [mean_us], [theory.CONSTANT], instances=[1])
+    case = next(each for each in queues.CASES if each.name == "M/D/1")
+    mean_us = queues.MEAN_US * slower
+    app = queueing_app(app_with("slow", queues.chain(1)), [mean_us], [queues.CONSTANT], instances=[1])
     slow = msgspec.structs.replace(case, app=lambda: app)
-    rate = 0.5 / theory.MEAN_US
+    rate = 0.5 / queues.MEAN_US
     runs = [theory.observe(slow, rate, 1500, seed)[0].sojourns[300:] for seed in range(1, 9)]
     estimate, half = theory.interval([sum(run) / len(run) for run in runs], None, 0.99)
-    known = case.known(rate, theory.MEAN_US, 1.0, 1.0)
+    known = case.known(rate, queues.MEAN_US, 1.0, 1.0)
     assert (abs(estimate - known) <= half) is is_inside
 
 
