@@ -41,10 +41,10 @@ h3 { margin: 0 0 4px; font-size: 14px; font-weight: 600; color: var(--dim); } p 
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; min-width: 0;
   overflow-x: auto; } .wide { grid-column: 1 / -1; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 8px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: 4px 6px; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; } td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-.free { display: inline-block; min-width: 12em; white-space: normal; } small { color: var(--dim); font-weight: 400; }
+.free { display: inline-block; min-width: 5em; white-space: normal; } small { color: var(--dim); font-weight: 400; }
 tr:last-child td { border-bottom: 0; } .good { color: var(--good); } .bad { color: var(--bad); }
 """
 _COLOURS = """

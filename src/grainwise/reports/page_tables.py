@@ -34,7 +34,7 @@ def summary_table(runs: Sequence[Run], name: str) -> str:
     """What each run came to for an app."""
     head = (
         *_run_column(runs, "run"),
-        *("attainment", "offered", "answered", "not answered", "goodput", "p50 ms", "p95 ms", "p99 ms"),
+        *("attainment", "offered", "not answered", "goodput", "p50 ms", "p95 ms", "p99 ms"),
         *("max ms", "billed USD", "provisioned USD", "per 1000", "cold starts", "granularity"),
     )
     rows = []
@@ -47,7 +47,6 @@ def summary_table(runs: Sequence[Run], name: str) -> str:
                 *_run_column(runs, run.name),
                 f'<span class="{state}">{percent(app.attainment)}</span>',
                 f"{app.offered:,} ({number(app.offered_per_s)}/s)",
-                f"{app.answered:,}",
                 escape(rejections(app)),
                 f"{number(app.goodput_per_s)}/s",
                 *quantiles,

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from grainwise.domain.errors import ArtifactError
 
-RESULT_SCHEMA = 1
+RESULT_SCHEMA = 2
 Kind = Literal["simulated", "emulated", "measured"]
 
 
@@ -243,6 +243,10 @@ class RunResult(Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
+class _Schema(Struct):
+    schema: int
+
+
 def read_result(data: bytes, name: str = "result") -> RunResult:
     """A result from its JSON.
 
@@ -250,9 +254,10 @@ def read_result(data: bytes, name: str = "result") -> RunResult:
         ArtifactError: it is malformed, or of another schema.
     """
     try:
-        result = msgspec.json.decode(data, type=RunResult)
-    except msgspec.MsgspecError as error:
+        # Another schema may lack any field of this one, so it is told first.
+        schema = msgspec.json.decode(data, type=_Schema).schema
+        if schema != RESULT_SCHEMA:
+            raise ArtifactError(f"{name}: field schema is {schema}, this version reads {RESULT_SCHEMA}; run it again")
+        return msgspec.json.decode(data, type=RunResult)
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ArtifactError(f"{name} is no result of a run: {error}; write it anew with --json") from error
-    if result.schema != RESULT_SCHEMA:
-        raise ArtifactError(f"{name}: field schema is {result.schema}, this version reads {RESULT_SCHEMA}; run it again")
-    return result

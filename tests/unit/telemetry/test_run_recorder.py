@@ -316,7 +316,7 @@ def test_a_result_survives_json_and_a_foreign_one_is_refused() -> None:
     with pytest.raises(ArtifactError, match="no result of a run"):
         read_result(b"[]", "here.json")
     with pytest.raises(ArtifactError, match="schema"):
-        read_result(found.to_json().replace(b'"schema": 1', b'"schema": 9'))
+        read_result(b'{"schema": 1}')
 
 
 def test_a_run_of_nothing_has_a_result() -> None:
