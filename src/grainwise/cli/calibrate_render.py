@@ -16,6 +16,7 @@ from grainwise.cli.render import console, render_plan
 from grainwise.domain.app import Slo
 from grainwise.domain.plan import Plan
 from grainwise.profiles.artifact import Calibration
+from grainwise.simulation.capacity import ATTAINMENT
 from grainwise.simulation.comparison import Row
 
 QUIET_CORES = 0.1
@@ -112,6 +113,10 @@ def print_outcome(outcome: Outcome, profile: Path, *, is_applied: bool) -> None:
     shown.print(render_plan(outcome.plan))
     tries = ", ".join(f"{each.kind} {each.rate_per_s:g}/s: {each.attainment:.1%}" for each in outcome.tries)
     shown.print(f"capacity {outcome.capacity_per_s:g}/s ({tries or 'given'})")
+    if outcome.tries and all(each.attainment < ATTAINMENT for each in outcome.tries if each.kind == "measured"):
+        shown.print(
+            f"no live run attained {ATTAINMENT:.0%}: the capacity is a guess, below every rate that was tried", style="yellow"
+        )
     busiest = max(outcome.foreign_cores, key=outcome.foreign_cores.__getitem__)
     loaded = sum(cores > QUIET_CORES for cores in outcome.foreign_cores.values())
     shown.print(

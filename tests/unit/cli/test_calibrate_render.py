@@ -73,3 +73,12 @@ def test_without_a_gate_nothing_is_said_to_be_within_it(capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "no level is gated" in said
     assert "within its bound" not in said
+
+
+def test_a_capacity_at_which_no_live_run_attained_is_called_a_guess(capsys: pytest.CaptureFixture[str]) -> None:
+    found = outcome(THERE, 0.0)
+    print_outcome(found, Path("p.json"), is_applied=False)
+    assert "a guess" not in capsys.readouterr().out
+    tries = (Try(20.0, "simulated", 0.98), Try(20.0, "measured", 0.9))
+    print_outcome(msgspec.structs.replace(found, tries=tries), Path("p.json"), is_applied=False)
+    assert "no live run attained 98%: the capacity is a guess" in capsys.readouterr().out
