@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from grainwise.control.actions import Action, Invoke, Respond
-from grainwise.control.events import Event, InstanceReady, InvocationDone, RequestArrived
+from grainwise.control.events import Event, InvocationDone, RequestArrived
 from grainwise.domain.app import AppSpec
 from grainwise.domain.machine import HopModel
 from grainwise.domain.time import Instant, Micros
@@ -55,17 +55,16 @@ class HopSeen(Struct, frozen=True, gc=False):
 
 
 class Observed(Struct, frozen=True):
-    """Everything of a trail that is calibrated. ``starts`` are (process, load, first call) of each instance that came up."""
+    """Everything of a trail that is calibrated."""
 
     calls: tuple[CallSeen, ...]
     hops: tuple[HopSeen, ...]
-    starts: tuple[tuple[Micros, Micros, Micros], ...]
     arrived: tuple[Instant, ...]
     responded: tuple[Instant, ...]
 
 
 def observe(trail: Trail, since: Instant, samples: int = 1) -> Observed:
-    """Read a trail; calls and hops of invocations from ``since`` on, starts from its beginning.
+    """Read a trail: calls and hops of invocations from ``since`` on.
 
     Args:
         trail: from its first event on.
@@ -74,7 +73,6 @@ def observe(trail: Trail, since: Instant, samples: int = 1) -> Observed:
     """
     calls: list[CallSeen] = []
     hops: list[HopSeen] = []
-    starts: list[tuple[Micros, Micros, Micros]] = []
     arrived: list[Instant] = []
     responded: list[Instant] = []
     open_invocations: dict[int, tuple[Invoke, Instant]] = {}
@@ -115,8 +113,6 @@ def observe(trail: Trail, since: Instant, samples: int = 1) -> Observed:
             if began >= since and is_warm:
                 nbytes = sum(ref.nbytes for row in invoke.inputs for payload in row for ref in payload.refs)
                 hops.append(HopSeen(nbytes, now - began - service))
-        elif isinstance(event, InstanceReady):
-            starts.append((event.process_us + event.import_us, event.load_us, event.first_call_us))
         elif isinstance(event, RequestArrived):
             sample_of[event.request] = len(sample_of) % samples
             if now >= since:
@@ -126,7 +122,7 @@ def observe(trail: Trail, since: Instant, samples: int = 1) -> Observed:
                 open_invocations[action.invocation] = (action, now)
             elif isinstance(action, Respond) and now >= since:
                 responded.append(now)
-    return Observed(tuple(calls), tuple(hops), tuple(starts), tuple(arrived), tuple(responded))
+    return Observed(tuple(calls), tuple(hops), tuple(arrived), tuple(responded))
 
 
 class Provenance(Struct, frozen=True):
