@@ -99,6 +99,9 @@ class Fleet:
         """Where an instance with this residency would go; ``gpu`` is the part of a device that it needs."""
         capabilities = app.deployed.capabilities
         state = self._core.state
+        promised: dict[str, float] = {}
+        for instance in state.instances.values():
+            promised[instance.node] = promised.get(instance.node, 0.0) + instance.share
         views = [
             placement.NodeView(
                 node.node.name,
@@ -106,6 +109,8 @@ class Fleet:
                 node.free_cores,
                 node.usable_cores,
                 device_views(node, state.instances.values()) if gpu else (),
+                promised.get(node.node.name, 0.0),
+                bool(node.node.devices),
             )
             for node in state.nodes.values()
             if node.is_present

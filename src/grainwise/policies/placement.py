@@ -1,6 +1,7 @@
 """On which node, and on which part of a device, does a new instance go?
 
-Of those with room, one with free cores, then the one whose device is used best, then the one with most free memory.
+Of those with room, one with free cores. An instance that needs a device goes where that leaves most room on devices; another one
+keeps off the nodes that have any, and goes where the least of the cores is promised, so that instances spread.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,22 @@ from grainwise.policies.slices import EPSILON, DeviceNeed, DeviceView, Grant, gr
 
 
 class NodeView(Struct, frozen=True):
-    """A node and what is free on it; devices only where the instance needs one."""
+    """A node and what is free on it; ``devices`` only where the instance needs one.
+
+    ``promised_cores`` are the shares of all its instances, idle ones included, where ``free_cores`` knows only those at work.
+    """
 
     name: str
     free_memory_mib: float
     free_cores: float
     usable_cores: float
     devices: tuple[DeviceView, ...] = ()
+    promised_cores: float = 0.0
+    has_devices: bool = False
+
+    def promised_fraction(self, cpu_cores: float) -> float:
+        """The part of its cores that would be promised with another instance of this share."""
+        return (self.promised_cores + cpu_cores) / max(self.usable_cores, EPSILON)
 
 
 class Place(Struct, frozen=True):
@@ -71,15 +81,25 @@ def decide(
             return NoRoom(0.0, cpu_cores - max(node.free_cores for node in roomy))
         return NoRoom(memory_mib - max((node.free_memory_mib for node in nodes), default=0.0))
     if need is None:
-        chosen = max(fitting, key=lambda node: (node.free_cores + EPSILON >= cpu_cores, node.free_memory_mib, node.name))
-        return Place(chosen.name, Because("the roomiest node", (("node", chosen.name), ("free_mib", chosen.free_memory_mib))))
+        chosen = min(
+            fitting,
+            key=lambda node: (
+                node.free_cores + EPSILON < cpu_cores,
+                node.has_devices,
+                node.promised_fraction(cpu_cores),
+                -node.free_memory_mib,
+                node.name,
+            ),
+        )
+        facts: tuple[tuple[str, str | float], ...] = (("node", chosen.name), ("promised_cores", chosen.promised_cores))
+        return Place(chosen.name, Because("the node of whose cores least is promised", facts))
     chosen = min(
         fitting,
         key=lambda node: (node.free_cores + EPSILON < cpu_cores, grants[node.name][0], -node.free_memory_mib, node.name),
     )
     given = grants[chosen.name][1]
-    facts = (("node", chosen.name), ("device", given.device), ("share", given.share_fraction), ("slot", given.start))
-    return Place(chosen.name, Because("the part of a device that leaves most room", facts), given)
+    place = (("node", chosen.name), ("device", given.device), ("share", given.share_fraction), ("slot", given.start))
+    return Place(chosen.name, Because("the part of a device that leaves most room", place), given)
 
 
 def _best_grant(node: NodeView, need: DeviceNeed) -> tuple[tuple[float, float], Grant] | None:

@@ -117,6 +117,21 @@ def test_placement_takes_the_roomiest_node_that_has_cores():
     assert chosen.node == "c"
 
 
+def test_placement_spreads_instances_by_what_is_promised_and_spares_nodes_with_devices():
+    def view(name: str, memory: float, promised: float, usable: float, has_devices: bool = False) -> placement.NodeView:
+        return placement.NodeView(name, memory, usable, usable, (), promised, has_devices)
+
+    def chosen(*views: placement.NodeView) -> str:
+        found = placement.decide(views, 400.0, 1.0, False)
+        assert isinstance(found, placement.Place)
+        return found.node
+
+    assert chosen(view("large", 9000.0, 3.0, 4.0), view("small", 900.0, 1.0, 4.0)) == "small"
+    assert chosen(view("large", 9000.0, 3.0, 16.0), view("small", 900.0, 1.0, 4.0)) == "large"
+    assert chosen(view("gpu", 9000.0, 0.0, 16.0, True), view("plain", 900.0, 3.0, 4.0)) == "plain"
+    assert chosen(view("gpu", 9000.0, 0.0, 16.0, True), view("plain", 300.0, 3.0, 4.0)) == "gpu"
+
+
 def test_placement_says_how_much_memory_or_how_many_cores_are_missing():
     nodes = [node("a", 900.0, 0.5), node("b", 100.0, 4.0)]
     assert placement.decide(nodes, 1000.0, 1.0, True) == placement.NoRoom(100.0)
