@@ -15,7 +15,7 @@ from rich.table import Table
 from grainwise.cli.render import console, render_plan
 from grainwise.domain.app import Slo
 from grainwise.domain.plan import Plan
-from grainwise.profiles.artifact import Calibration
+from grainwise.profiles.calibration import Calibration
 from grainwise.simulation.capacity import ATTAINMENT
 from grainwise.simulation.comparison import Row
 

@@ -26,7 +26,8 @@ from grainwise.planning.table import compute
 from grainwise.predictors.fit import hop_model, latency_model, workload_of
 from grainwise.profiler.facts import today
 from grainwise.profiler.inputs import MOST_SAMPLES
-from grainwise.profiles.artifact import Calibration, Profile
+from grainwise.profiles.artifact import Profile
+from grainwise.profiles.calibration import Calibration
 from grainwise.runtimes.loading import load_app
 from grainwise.runtimes.local.machine import this_node
 from grainwise.runtimes.local.runtime import ARENA_MIB

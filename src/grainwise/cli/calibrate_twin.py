@@ -10,7 +10,8 @@ from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import Capabilities, Node
 from grainwise.domain.plan import Plan
 from grainwise.domain.time import Instant
-from grainwise.profiles.artifact import DoorCalibration, Profile
+from grainwise.profiles.artifact import Profile
+from grainwise.profiles.calibration import DoorCalibration
 from grainwise.simulation.app import SimulatedApp, simulated_app
 from grainwise.simulation.calibration import Observed, Trail
 from grainwise.simulation.cluster import Cluster, DoorModel, this_machine

@@ -102,8 +102,12 @@ def simulated_app(
         residuals=residuals(profile),
         hop_residuals=profile.calibration.hop_residuals if profile.calibration is not None and hop is None else (),
         config=config or AppConfig(),
-        provenance=f"profile of {profile.date} on {profile.machine.cpu_model}",
+        provenance=f"profile of {profile.date} on {profile.machine.cpu_model}{_corrected(profile)}",
     )
+
+
+def _corrected(profile: Profile) -> str:
+    return "" if profile.calibration is None else f", corrected by live runs of {profile.calibration.date}"
 
 
 def checked(apps: Sequence[SimulatedApp]) -> dict[str, SimulatedApp]:

@@ -13,7 +13,7 @@ from grainwise.domain.app import AppSpec
 from grainwise.domain.machine import HopModel
 from grainwise.domain.time import Instant, Micros
 from grainwise.predictors.latency import LatencyModel
-from grainwise.profiles.artifact import Calibration, CallGroup, DoorCalibration, SampleCalibration, StageCalibration
+from grainwise.profiles.calibration import Calibration, CallGroup, DoorCalibration, SampleCalibration, StageCalibration
 
 Trail = list[tuple[Event, list[Action], Instant]]
 """What a controller was told and what it said, in order: of a live log, or of a run in virtual time."""

@@ -9,7 +9,7 @@ from grainwise.cli.calibrate_render import Outcome, Try, print_outcome
 from grainwise.domain.app import Slo
 from grainwise.domain.machine import HopModel
 from grainwise.domain.plan import FunctionPlan, Plan
-from grainwise.profiles.artifact import Calibration, CallGroup, DoorCalibration, StageCalibration
+from grainwise.profiles.calibration import Calibration, CallGroup, DoorCalibration, StageCalibration
 from grainwise.simulation.comparison import Figures, compare
 
 LIVE = [Figures(100, (50.0, 80.0, 0.99, 0.001), (4.0, 45.0, 1.0, 0.0, 2.0))]

@@ -15,7 +15,6 @@ from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.predictors.fit import hop_model, latency_model, residuals
 from grainwise.profiles.artifact import (
     ColdParts,
-    DoorCalibration,
     MachineFacts,
     Point,
     Profile,
@@ -24,6 +23,7 @@ from grainwise.profiles.artifact import (
     read,
     write,
 )
+from grainwise.profiles.calibration import DoorCalibration
 from grainwise.simulation.app import kinds_of, simulated_app
 from grainwise.simulation.calibration import Observed, Provenance, calibrate, observe, quantiles
 from grainwise.simulation.capacity import bisect_rate
@@ -126,6 +126,7 @@ def test_residuals_and_hop_are_those_of_the_runs() -> None:
     assert sum(found) / len(found) == pytest.approx(1.0, abs=0.01)
     app = simulated_app(profile, SPEC, PLAN, rate_per_s=1.0)
     assert app.hop_residuals == profile.calibration.hop_residuals
+    assert app.provenance == "profile of 2026-01-01 on made up, corrected by live runs of 2026-01-02"
 
 
 def test_too_few_calls_leave_the_residuals_as_they_were() -> None:
