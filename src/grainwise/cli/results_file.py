@@ -21,7 +21,7 @@ class Results(Struct, frozen=True):
 
 
 class _Shape(Struct):
-    settings: msgspec.Raw | None = None
+    settings: msgspec.Raw = msgspec.Raw()
 
 
 def encode_results(settings: Sequence[Replicated]) -> bytes:
@@ -45,7 +45,7 @@ def read_results(path: Path) -> list[Replicated]:
             f"there is no result at {path} ({error.strerror}); write one with: grainwise simulate --out"
         ) from error
     try:
-        is_several = msgspec.json.decode(data, type=_Shape).settings is not None
+        is_several = len(bytes(msgspec.json.decode(data, type=_Shape).settings)) > 0
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} is no result of a run: {error}; write it anew with --out") from error
     if not is_several:

@@ -127,6 +127,35 @@ def test_results_are_compared_side_by_side(run, tmp_path):
     assert shown.code == 0 and "second − first" in shown.words
 
 
+@pytest.fixture(scope="module")
+def several(run):
+    """One file with two policies and two seeds of each."""
+    out = run / "several.json"
+    said = grainwise(
+        *("simulate", run / "chain.py", "--workload", "poisson:40:1s", "--replications", 2, "--out", out),
+        *("--policy", "fixed:split", "--policy", "fixed"),
+    )
+    assert said.code == 0, said.words
+    return out
+
+
+def test_files_of_several_runs_are_compared(run, several, tmp_path):
+    alone = grainwise("compare", several, "--json")
+    assert alone.code == 0, alone.words
+    assert alone.json["settings"] == ["several fixed:split", "several fixed"]
+    assert alone.json["seeds"] == {"several fixed:split": [1, 2], "several fixed": [1, 2]}
+    seeds = tmp_path / "seeds.json"
+    said = grainwise("simulate", run / "chain.py", "--workload", "poisson:40:1s", "--replications", 3, "--out", seeds)
+    assert said.code == 0, said.words
+    said = grainwise("compare", seeds)
+    assert said.code == 0 and "seeds" in said.words
+    both = grainwise("compare", seeds, several, run / "first.json", "--html", tmp_path / "page.html", "--json")
+    assert both.code == 0, both.words
+    assert both.json["settings"] == ["seeds", "several fixed:split", "several fixed", "first"]
+    assert [len(seeds) for seeds in both.json["seeds"].values()] == [3, 2, 2, 1]
+    assert (tmp_path / "page.html").stat().st_size > 1000
+
+
 def test_what_cannot_be_compared_is_named(run, tmp_path):
     assert "nothing to compare it with" in grainwise("compare", run / "first.json").words
     assert "is given twice" in grainwise("compare", run / "first.json", run / "first.json").words
