@@ -27,6 +27,7 @@ class Failing:
         self.struck = 0
         self.missed = 0
         """Failures that found nothing to strike."""
+        self._latest: dict[tuple[str, Machine | SimulatedInstance], Failure] = {}
 
     def schedule(self, failures: Sequence[Failure], origin: Instant) -> None:
         """Let these failures come, reckoned from ``origin``."""
@@ -64,28 +65,36 @@ class Failing:
             self._crash(instance)
         elif failure.kind == "slow":
             instance.slowness = failure.factor
-            self._later(failure, lambda: setattr(instance, "slowness", 1.0))
+            self._later(failure, instance, lambda: setattr(instance, "slowness", 1.0))
         elif instance.will_hang:
             return False
         else:
             self._hang(instance)
-            self._later(failure, lambda: self._resume(instance))
+            self._later(failure, instance, lambda: self._resume(instance))
         return True
 
     def _strike_machine(self, failure: Failure, machine: Machine) -> bool:
         if failure.kind == "slow":
             machine.slowness = failure.factor
-            self._later(failure, lambda: setattr(machine, "slowness", 1.0))
+            self._later(failure, machine, lambda: setattr(machine, "slowness", 1.0))
         elif failure.kind == "lose_node":
             self._lose(machine)
-            self._later(failure, lambda: self._return(machine))
+            self._later(failure, machine, lambda: self._return(machine))
         else:
             self._return(machine)
         return True
 
-    def _later(self, failure: Failure, recover: Callable[[], object]) -> None:
+    def _later(self, failure: Failure, struck: Machine | SimulatedInstance, recover: Callable[[], object]) -> None:
+        self._latest[failure.kind, struck] = failure
         if failure.duration_us:
-            self._loop.schedule(self._loop.now + failure.duration_us, COMPLETION, _call, recover)
+            self._loop.schedule(self._loop.now + failure.duration_us, COMPLETION, self._recover, (failure, struck, recover))
+
+    def _recover(self, argument: tuple[Failure, Machine | SimulatedInstance, Callable[[], object]]) -> None:
+        """A failure is over, unless the same has happened again meanwhile: then that one says how long it lasts."""
+        failure, struck, recover = argument
+        if self._latest.get((failure.kind, struck)) is failure:
+            del self._latest[failure.kind, struck]
+            recover()
 
     # What each does
 
@@ -132,7 +141,3 @@ class Failing:
 
     def _tell(self, instance: SimulatedInstance, event: Event) -> None:
         self._loop.schedule(self._loop.now + instance.node.signal_us, COMPLETION, self._loop.post, event)
-
-
-def _call(recover: Callable[[], object]) -> None:
-    recover()

@@ -136,6 +136,14 @@ def test_a_slow_node_recovers() -> None:
     assert [at for _, at in seen.actions(Respond)] == [1 + 120_000, 2 * SECOND + 40_000]
 
 
+def test_the_end_of_one_slowness_does_not_end_a_later_one() -> None:
+    app = apps.chain()
+    failures = parse_failures("slow:at=0s:factor=3:node=here:for=1s,slow:at=500ms:factor=2:node=here:for=3s")
+    arrivals = [(2 * SECOND, "chain"), (4 * SECOND, "chain")]
+    seen = Seen([simulated(app, (names(app),), hop=NO_HOP)], arrivals, failures=failures).run()
+    assert [at for _, at in seen.actions(Respond)] == [2 * SECOND + 80_000, 4 * SECOND + 40_000]
+
+
 def test_a_lost_node_comes_back_and_serves() -> None:
     app = apps.chain()
     failures = parse_failures("lose_node:at=5ms:node=here:for=2s")
