@@ -13,7 +13,7 @@ from grainwise.control.controller import Controller
 from grainwise.control.events import Event
 from grainwise.domain.time import Instant
 from grainwise.reports.rows import open_requests
-from grainwise.simulation.log_file import END, ORIGIN, LogFile
+from grainwise.simulation.log_file import END, ORIGIN, TENANTS, LogFile
 from grainwise.simulation.run import START, Scenario, Simulation
 from grainwise.telemetry.request_rows import RequestRow
 from grainwise.telemetry.result import RunResult
@@ -83,8 +83,16 @@ def run_trial(trial: Trial, traces: TraceSource, on_progress: Progress | None = 
             workload=traffic.name,
             versions={"grainwise": version("grainwise")},
             digests=trial.digests,
-            notes=trial.notes,
+            notes=trial.notes + _inflicted(simulation),
         )
+
+
+def _inflicted(simulation: Simulation) -> tuple[str, ...]:
+    """How many of the planned failures came to something, in words."""
+    if not simulation.scenario.failures.entries:
+        return ()
+    struck, missed = simulation.failing.struck, simulation.failing.missed
+    return (f"{struck} failure{'' if struck == 1 else 's'} struck, {missed} found nothing to strike",)
 
 
 def _arrivals(traffic: Traffic, users: UserPool, seed: int, traces: TraceSource) -> Iterator[Arrival]:
@@ -166,12 +174,14 @@ class _DeferredLog:
         if trial.log is None:
             return
         origin = self.simulation.origin
+        tenants = sorted({stream.tenant for stream in trial.traffic.streams if stream.tenant})
         self._file = LogFile(
             trial.log,
             seed=trial.scenario.seed,
             note=f"grainwise simulate, {trial.policy} on {trial.scenario.cluster.name}, {trial.traffic.name}",
             digests={
                 **trial.digests,
+                **({TENANTS: ", ".join(tenants)} if tenants else {}),
                 "kind": "simulated",
                 "hardware": trial.hardware,
                 "policy": trial.policy,
