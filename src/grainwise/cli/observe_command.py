@@ -53,7 +53,7 @@ def observe_source(
     path = Path(source)
     is_log = not source.startswith(("http://", "https://")) and (path.is_dir() or path.suffix == ".log")
     columns = (TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console(is_error=True), disable=as_json) as progress:
+    with Progress(*columns, console=console(is_error=True), disable=as_json, transient=True) as progress:
         task = progress.add_task("observing", total=None)
 
         def step(count: int) -> None:

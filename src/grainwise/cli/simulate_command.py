@@ -27,7 +27,7 @@ def simulate_apps(options: SimulateOptions, as_json: bool, processes: int | None
     if options.html is not None:
         check_pages()
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(is_error=True), disable=as_json) as progress:
+    with Progress(*columns, console=console(is_error=True), disable=as_json, transient=True) as progress:
         task = progress.add_task("planning", total=None)
         trials = make_trials(options, traces())
         what = f"simulating {len(trials)} runs" if len(trials) > 1 else f"simulating {trials[0].traffic.name}"
