@@ -92,7 +92,10 @@ def compare(
 
 
 def report(
-    log: Annotated[Path, typer.Argument(help="A log folder, live or simulated, or one segment of it.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="LOG|RESULT", help="A log folder, one segment of it, or a file of --out."),
+    ],
     warmup_seconds: Annotated[
         float | None,
         typer.Option(help="Seconds at the beginning that do not count; default: those before a simulation's traffic.", min=0),
@@ -102,11 +105,11 @@ def report(
     requests: Requests = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a log says about its run: attainment, latency and its parts, both costs, functions, machines."""
+    """Show what a log or a saved result says of its run: attainment, latency and its parts, both costs, functions, machines."""
     with reported():
-        from grainwise.cli.report_command import report_log
+        from grainwise.cli.report_command import ReportOptions, report_source
 
-        report_log(log, warmup_seconds, html, out, requests, as_json)
+        report_source(ReportOptions(source, warmup_seconds, html, out, requests), as_json)
 
 
 def observe(

@@ -156,6 +156,32 @@ def test_files_of_several_runs_are_compared(run, several, tmp_path):
     assert (tmp_path / "page.html").stat().st_size > 1000
 
 
+def test_a_saved_result_is_reported_as_its_run_was(run, tmp_path):
+    said = grainwise("report", run / "first.json", "--html", tmp_path / "page.html")
+    assert said.code == 0, said.words
+    assert "simulated on" in said.words and "seed 1" in said.words
+    assert (tmp_path / "page.html").stat().st_size > 1000
+    again = grainwise("report", run / "first.json", "--json")
+    assert again.json == json.loads((run / "first.json").read_bytes())
+
+
+def test_each_of_several_saved_results_is_reported(several, tmp_path):
+    said = grainwise("report", several, "--html", tmp_path / "page.html")
+    assert said.code == 0, said.words
+    for name in ("fixed:split, seed 1", "fixed:split, seed 2", "fixed, seed 1", "fixed, seed 2", "fixed − fixed:split"):
+        assert name in said.words
+    assert (tmp_path / "page.html").stat().st_size > 1000
+
+
+def test_what_only_a_log_can_tell_is_refused_of_a_saved_result(run, tmp_path):
+    said = grainwise("report", run / "first.json", "--requests", tmp_path / "rows.csv")
+    assert said.code == 2 and "--requests needs a log" in said.words
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text("")
+    said = grainwise("report", wrong)
+    assert said.code == 4 and "is no result of a run" in said.words
+
+
 def test_what_cannot_be_compared_is_named(run, tmp_path):
     assert "nothing to compare it with" in grainwise("compare", run / "first.json").words
     assert "is given twice" in grainwise("compare", run / "first.json", run / "first.json").words
