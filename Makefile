@@ -87,7 +87,7 @@ readme: $(READY)
 	@mkdir -p build && $(BIN)/grainwise demo $(DEMO_ARGS) | tee build/demo.txt && $(BIN)/python tools/readme.py build/demo.txt
 
 profiles: $(READY)
-	$(call lane,profiles,300,for app in text/app ocr/app ocr/app_accurate; do \
+	$(call lane,profiles,300,for app in text/app ocr/app ocr/app_accurate sleep/app; do \
 	$(BIN)/grainwise profile "examples/$$app.py" --budget 60 --fresh --out "examples/$$app.profile.json" || exit 1; done)
 
 docs: $(READY)
