@@ -13,9 +13,10 @@ from rich.progress import Progress
 
 from grainwise.cli.load_bodies import choose_by_app, read_bodies
 from grainwise.cli.load_generator import LoadReport, Sample, run_traffic, summarise
-from grainwise.cli.load_workload import read_workload, steady_traffic, stepped_traffic, traced_traffic, urls_of
+from grainwise.cli.load_workload import app_of, steady_traffic, stepped_traffic, traced_traffic, urls_of
 from grainwise.cli.options import check_positive
 from grainwise.cli.render import console, render_load
+from grainwise.cli.workload_file import read_workload
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import SECOND
 from grainwise.workloads.traces.finding import trace_source
@@ -112,7 +113,7 @@ def _traffic(options: LoadOptions) -> Traffic:
     if len(given) > 1:
         raise ConfigurationError(f"--{given[0]} and --{given[1]} both say when requests come; give one of them")
     if options.workload is not None:
-        return read_workload(options.workload, options.url)
+        return read_workload(options.workload, (app_of(options.url),))
     if options.trace is not None:
         return traced_traffic(options.url, options.trace, options.time_scale)
     if options.steps is not None:

@@ -1,6 +1,5 @@
 """From the options of ``grainwise load`` to the traffic that is offered, and to the URLs of its apps."""
 
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -11,27 +10,8 @@ from grainwise.workloads.arrivals import parse_steps
 from grainwise.workloads.processes import Constant, Poisson, StepPhase, Steps
 from grainwise.workloads.replaying import Replay
 from grainwise.workloads.traffic import Stream, Traffic
-from grainwise.workloads.traffic_file import is_shorthand, parse_traffic, read_traffic
 
 _APP_PATH = "/v1/apps/"
-
-
-def read_workload(text: str, url: str) -> Traffic:
-    """The workload that a file or a shorthand describes, which is then for the app that the URL names.
-
-    Raises:
-        ConfigurationError: it cannot be read, or describes no traffic.
-    """
-    path = Path(text)
-    if is_shorthand(text) and not path.is_file():
-        return parse_traffic(text, app_of(url))
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            f"the workload {text} is neither a file that can be read nor a line like poisson:50:60s"
-        ) from error
-    return read_traffic(data, text)
 
 
 def steady_traffic(url: str, rate_per_s: float, seconds: float, process: Literal["poisson", "constant"]) -> Traffic:

@@ -1,5 +1,6 @@
 """From the options of ``grainwise simulate`` to trials: apps with profiles and first plans, cluster, traffic, policies."""
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -7,6 +8,8 @@ from msgspec import Struct
 
 from grainwise.cli.options import check_positive, read_grain
 from grainwise.cli.profiles import profile_path
+from grainwise.cli.trial_notes import notes_of
+from grainwise.cli.workload_file import is_file, read_workload
 from grainwise.domain.app import AppSpec, Slo
 from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import ArtifactError, ConfigurationError
@@ -24,7 +27,6 @@ from grainwise.simulation.run import Scenario
 from grainwise.simulation.trial import Trial
 from grainwise.workloads.recorded import TraceSource
 from grainwise.workloads.traffic import Traffic, mean_rate_per_s, span_us
-from grainwise.workloads.traffic_file import is_shorthand, parse_traffic, read_traffic
 
 DEFAULT_WORKLOAD = "poisson:5:60s"
 LEAST_RATE_PER_S = 0.01
@@ -80,23 +82,32 @@ def make_trials(options: SimulateOptions, traces: TraceSource) -> list[Trial]:
     """
     # Whatever is wrong is found before anything that takes time.
     settings = [_setting(text, options) for text in options.policies]
-    specs = _specs(options)
+    before = list(sys.path)
+    try:
+        specs = _specs(options)
+    finally:
+        # Processes that simulate need no app, and a file beside one may have the name of a module of Python.
+        sys.path[:] = before
     cluster = load_cluster(options.cluster)
     failures = load_failures(options.failures)
-    traffic = load_traffic(options.workload, tuple(specs))
+    traffic = read_workload(options.workload, tuple(specs))
+    _check_apps(traffic, tuple(specs), options.workload)
     profiles = _profiles(options.profiles, specs)
     duration_us = span_us(traffic, traces)
     apps = [_App(path, spec, profiles[name], _rate(traffic, name, traces)) for name, (path, spec) in specs.items()]
     trials: list[Trial] = []
     several = len(settings) * options.replications > 1
     planned_for: dict[str | None, tuple[SimulatedApp, ...]] = {}
-    for policy, (policies, grain) in zip(options.policies, settings, strict=True):
+    # Different granularities may look the same once they are a name of a file, so the settings are numbered.
+    for number, (policy, (policies, grain)) in enumerate(zip(options.policies, settings, strict=True), 1):
         if grain not in planned_for:
             planned_for[grain] = tuple(_planned(app, cluster, options, grain) for app in apps)
         config = AppConfig(policies=policies)
         planned = tuple(app.with_plan(app.plan, config) for app in planned_for[grain])
+        rated = [(one, app.rate_per_s) for one, app in zip(planned, apps, strict=True)]
+        notes = notes_of(cluster, rated, traffic, traces) + _assumed(options)
         for seed in range(options.seed, options.seed + options.replications):
-            own = f"{_slug(policy)}-{seed}"
+            own = f"{number}-{_slug(policy)}-{seed}"
             trials.append(
                 Trial(
                     scenario=Scenario(cluster, planned, duration_us, seed, failures, not options.is_cold),
@@ -104,7 +115,7 @@ def make_trials(options: SimulateOptions, traces: TraceSource) -> list[Trial]:
                     policy=policy,
                     hardware=_hardware(cluster, apps),
                     digests=_digests(apps, planned),
-                    notes=_notes(cluster, apps, planned, options),
+                    notes=notes,
                     requests=_own_file(options.requests, own if several else ""),
                     log=options.log / own if options.log is not None and several else options.log,
                 )
@@ -133,27 +144,7 @@ def load_failures(text: str | None) -> FailurePlan:
     """
     if text is None:
         return FailurePlan()
-    path = Path(text)
-    return read_failures(path.read_bytes(), text) if path.is_file() else parse_failures(text)
-
-
-def load_traffic(text: str, apps: tuple[str, ...]) -> Traffic:
-    """The traffic of a file, or of a line for each of the apps.
-
-    Raises:
-        ConfigurationError: it cannot be read or used, or it asks for an app that is not given.
-    """
-    if is_shorthand(text):
-        each = [parse_traffic(text, app) for app in apps]
-        streams = tuple(stream for one in each for stream in one.streams)
-        return msgspec.structs.replace(each[0], streams=streams)
-    traffic = read_traffic(_read(Path(text), "--workload"), text)
-    missing = [app for app in traffic.apps if app not in apps]
-    if missing:
-        raise ConfigurationError(
-            f"{text} asks for the app {missing[0]!r}, which is not given (given: {', '.join(apps)}); give its file too"
-        )
-    return traffic
+    return read_failures(_read(Path(text), "--failures"), text) if is_file(text) else parse_failures(text)
 
 
 def find_shipped(app: Path, profile: Path | None = None) -> Profile:
@@ -179,6 +170,14 @@ def _read(path: Path, option: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{option} {path} cannot be read: {error.strerror}; give the path of a file") from error
+
+
+def _check_apps(traffic: Traffic, apps: tuple[str, ...], text: str) -> None:
+    missing = [app for app in traffic.apps if app not in apps]
+    if missing:
+        raise ConfigurationError(
+            f"{text} asks for the app {missing[0]!r}, which is not given (given: {', '.join(apps)}); give its file too"
+        )
 
 
 def _setting(text: str, options: SimulateOptions) -> tuple[str, str | None]:
@@ -258,12 +257,9 @@ def _digests(apps: list[_App], planned: tuple[SimulatedApp, ...]) -> dict[str, s
     return found
 
 
-def _notes(cluster: Cluster, apps: list[_App], planned: tuple[SimulatedApp, ...], options: SimulateOptions) -> tuple[str, ...]:
-    found = [
-        f"{one.spec.name} is planned for {app.rate_per_s:.4g} requests/s; {one.provenance}"
-        for app, one in zip(apps, planned, strict=True)
-    ]
-    found.append(f"prices: {cluster.prices.source}")
+def _assumed(options: SimulateOptions) -> tuple[str, ...]:
+    """What the options assume."""
+    found = []
     if options.is_cold:
         found.append("requests come from the first moment on, before any instance is ready")
     if options.failures:

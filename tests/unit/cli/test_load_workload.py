@@ -99,7 +99,7 @@ def test_a_plain_trace_may_be_of_any_format(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "options", "word"),
     [
-        ("", ("--workload", "nowhere.yaml"), "neither a file that can be read nor a line"),
+        ("", ("--workload", "nowhere.yaml"), "give the path of a file, or a line like"),
         ("", ("--workload", "poisson:1"), "has no end"),
         ("", ("--workload", "poisson:1:1s", "--steps", "1:1"), "--workload and --steps"),
         ("", ("--trace", "x.csv", "--steps", "1:1"), "--steps and --trace"),

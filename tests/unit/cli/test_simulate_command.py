@@ -1,6 +1,8 @@
 """``grainwise simulate``: wrong inputs are named, a seed gives the same bytes, settings are compared in pairs."""
 
 import json
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -49,6 +51,14 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(app, tmp_path):
 
     assert result("a.json", 3) == result("b.json", 3)
     assert result("c.json", 4) != result("a.json", 3)
+
+
+def test_what_lies_beside_an_app_shadows_nothing_in_processes_that_simulate(app, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(tmp_path)])
+    (tmp_path / "copy.py").write_text("raise RuntimeError('not the copy of Python')")
+    trials = make_trials(SimulateOptions((app,), workload="poisson:5:1s"), traces())
+    assert len(trials) == 1 and str(tmp_path) not in sys.path
+    (tmp_path / "copy.py").unlink()
 
 
 def test_the_number_of_processes_changes_nothing(app):
@@ -102,7 +112,98 @@ def test_tenants_users_and_failures(app, tmp_path):
     assert sum(tenants.values()) == result["offered"]
     assert tenants["desk"] > 20
     assert result["failures"] == {"lost": 1}
-    assert any("crash:at=2s" in note for note in said.json["provenance"]["notes"])
+    notes = said.json["provenance"]["notes"]
+    assert any("crash:at=2s" in note for note in notes)
+    assert "1 failure struck, 0 found nothing to strike" in notes
+
+
+def test_a_log_says_that_it_does_not_tell_tenants_apart(app, tmp_path):
+    workload = tmp_path / "workload.yaml"
+    workload.write_text(
+        "name: a\nduration_s: 1\nstreams: [{app: chain, tenant: shops, arrivals: {process: poisson, rate_per_s: 20}}]\n"
+    )
+    said = grainwise("simulate", app, "--workload", workload, "--log", tmp_path / "log", "--json")
+    assert said.json["apps"][0]["tenants"]
+    reported = grainwise("report", tmp_path / "log", "--json").json
+    assert not reported["apps"][0]["tenants"]
+    assert any("tenants shops" in note for note in reported["provenance"]["notes"])
+    assert reported["provenance"]["digests"] == said.json["provenance"]["digests"]
+
+
+def test_failures_that_find_nothing_are_counted(app):
+    said = grainwise("simulate", app, "--workload", "poisson:5:3s", "--failures", "return_node:at=1s,crash:at=2s", "--json")
+    assert "1 failure struck, 1 found nothing to strike" in said.json["provenance"]["notes"]
+    calm = grainwise("simulate", app, "--workload", "poisson:5:1s", "--json")
+    assert not any("to strike" in note for note in calm.json["provenance"]["notes"])
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_result_says_that_a_trace_is_generated(app, tmp_path, in_file):
+    workload = "trace:fitted:azure_llm_2023_code:window=0s..2s"
+    if in_file:
+        workload = tmp_path / "workload.yaml"
+        replay = "{process: trace, trace: 'fitted:azure_llm_2023_code', until_s: 2}"
+        workload.write_text(f"name: a\nstreams: [{{app: chain, arrivals: {replay}}}]\n")
+    said = grainwise("simulate", app, "--workload", workload, "--json")
+    assert said.code == 0, said.words
+    told = [note for note in said.json["provenance"]["notes"] if note.startswith("trace fitted:azure_llm_2023_code: ")]
+    assert len(told) == 1 and "not the trace" in told[0]
+
+
+def test_granularities_that_differ_in_signs_alone_write_different_files(app, tmp_path):
+    options = SimulateOptions(
+        (app,),
+        workload="poisson:5:1s",
+        policies=("fixed:one+two|three+four", "fixed:one|two+three|four"),
+        log=tmp_path / "log",
+        requests=tmp_path / "rows.csv",
+        replications=2,
+    )
+    trials = make_trials(options, traces())
+    assert len({trial.log for trial in trials}) == len({trial.requests for trial in trials}) == 4
+
+
+def test_nothing_of_the_progress_stays_above_an_error(app):
+    said = grainwise("simulate", app, "--workload", "nothing.yaml")
+    assert said.code == 2
+    assert "planning" not in said.words
+
+
+def test_a_trace_that_is_given_as_a_workload_file(app, tmp_path):
+    trace = tmp_path / "x.csv"
+    trace.write_text("t_ms\n0\n100\n400\n")
+    said = grainwise("simulate", app, "--workload", trace)
+    assert said.code == 2 and f"--workload trace:{trace}" in said.words
+
+
+def test_a_long_line_of_failures_is_no_name_of_a_file(app):
+    line = ",".join(f"crash:at={at}ms" for at in range(100, 200, 2))
+    assert len(line) > 500
+    said = grainwise("simulate", app, "--workload", "poisson:5:1s", "--failures", line, "--json")
+    assert said.code == 0, said.words
+
+
+def test_a_file_of_failures_that_cannot_be_read_is_named(app, tmp_path, monkeypatch):
+    failures = tmp_path / "failures.yaml"
+    failures.write_text("entries: []\n")
+    read_bytes = Path.read_bytes
+
+    def refused(path):
+        if path == failures:
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    said = grainwise("simulate", app, "--failures", failures)
+    assert said.code == 2 and f"--failures {failures} cannot be read: Permission denied" in said.words
+
+
+def test_the_sleep_example_is_simulated_with_the_profile_that_ships():
+    folder = ROOT / "examples" / "sleep"
+    said = grainwise(
+        "simulate", folder / "app.py", "--profile", folder / "app.profile.json", "--workload", "poisson:5:2s", "--json"
+    )
+    assert said.code == 0, said.words
 
 
 def test_a_cold_beginning_counts_the_cold_starts(app):
@@ -195,7 +296,7 @@ def test_an_app_for_a_gpu_on_machines_without_one(tmp_path):
 
 
 def test_an_app_given_twice(app, tmp_path):
-    copy = tmp_path / "copy.py"
-    copy.write_text(app.read_text())
-    said = grainwise("simulate", app, copy)
+    again = tmp_path / "again.py"
+    again.write_text(app.read_text())
+    said = grainwise("simulate", app, again)
     assert said.code == 2 and "are both the app 'chain'" in said.words
