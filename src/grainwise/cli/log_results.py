@@ -11,7 +11,7 @@ from grainwise.domain.because import Because
 from grainwise.domain.errors import ArtifactError
 from grainwise.domain.time import SECOND, Instant
 from grainwise.runtimes.log_reader import records
-from grainwise.simulation.log_file import END, ORIGIN, TENANTS
+from grainwise.simulation.log_file import END, NOTES, ORIGIN, TENANTS
 from grainwise.telemetry.request_rows import RequestRow
 from grainwise.telemetry.result import Kind, RunResult
 from grainwise.telemetry.run_recorder import RunRecorder
@@ -48,6 +48,7 @@ def result_of_log(
     warmup_us = round(warmup_s * SECOND) if warmup_s is not None else became_ready_us
     recorder = RunRecorder(kind, on_request=on_request, start=start, warmup_us=warmup_us)
     notes = [header.note] if header.note else []
+    notes.extend(said.pop(NOTES, "").splitlines())
     if tenants := said.pop(TENANTS, ""):
         notes.append(f"requests came from the tenants {tenants}; the log does not say which, so there is no result by tenant")
     if header.snapshot:

@@ -16,6 +16,8 @@ from grainwise.domain.time import Instant
 SEGMENT_BYTES = 64 * 1024 * 1024
 ORIGIN, END = "origin_us", "end_us"
 """Of the digests in a header: the instants between which traffic comes, in a simulated run."""
+NOTES = "notes"
+"""Of the digests in a header: what a simulated run says of itself, a line each."""
 TENANTS = "tenants"
 """Of the digests in a header: the names of the tenants of a simulated run, whose requests the log does not tell apart."""
 

@@ -13,7 +13,7 @@ from grainwise.control.controller import Controller
 from grainwise.control.events import Event
 from grainwise.domain.time import Instant
 from grainwise.reports.rows import open_requests
-from grainwise.simulation.log_file import END, ORIGIN, TENANTS, LogFile
+from grainwise.simulation.log_file import END, NOTES, ORIGIN, TENANTS, LogFile
 from grainwise.simulation.run import START, Scenario, Simulation
 from grainwise.telemetry.request_rows import RequestRow
 from grainwise.telemetry.result import RunResult
@@ -181,6 +181,7 @@ class _DeferredLog:
             note=f"grainwise simulate, {trial.policy} on {trial.scenario.cluster.name}, {trial.traffic.name}",
             digests={
                 **trial.digests,
+                **({NOTES: "\n".join(trial.notes)} if trial.notes else {}),
                 **({TENANTS: ", ".join(tenants)} if tenants else {}),
                 "kind": "simulated",
                 "hardware": trial.hardware,

@@ -144,8 +144,11 @@ def test_a_result_says_that_a_trace_is_generated(app, tmp_path, in_file):
         workload = tmp_path / "workload.yaml"
         replay = "{process: trace, trace: 'fitted:azure_llm_2023_code', until_s: 2}"
         workload.write_text(f"name: a\nstreams: [{{app: chain, arrivals: {replay}}}]\n")
-    said = grainwise("simulate", app, "--workload", workload, "--json")
+    said = grainwise("simulate", app, "--workload", workload, "--log", tmp_path / "log", "--json")
     assert said.code == 0, said.words
+    reported = grainwise("report", tmp_path / "log", "--json").json["provenance"]
+    assert set(said.json["provenance"]["notes"]) < set(reported["notes"])
+    assert reported["digests"] == said.json["provenance"]["digests"]
     told = [note for note in said.json["provenance"]["notes"] if note.startswith("trace fitted:azure_llm_2023_code: ")]
     assert len(told) == 1 and "not the trace" in told[0]
 
