@@ -1,4 +1,4 @@
-"""An hour of 50 requests/s through a four-stage split plan in virtual time, beside a bare SimPy queueing model of the same system.
+"""An hour of 50 requests/s through four functions in virtual time, beside a bare SimPy queueing model of the same system.
 
 The SimPy model has no controller, no policies, no payloads: four servers in a row and the same draws. What the simulator needs
 beyond the product's controller, its world, is measured as the difference between a run and a replay of its events through a

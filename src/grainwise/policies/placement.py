@@ -1,7 +1,7 @@
 """On which node, and on which part of a device, does a new instance go?
 
-Of those with room, one with free cores. An instance that needs a device goes where that leaves most room on devices; another one
-keeps off the nodes that have any, and goes where the least of the cores is promised, so that instances spread.
+Of those with room, one with free cores. An instance that needs a device goes where that leaves most room on devices; another
+one keeps off the nodes that have any, and goes where the least of the cores is promised, so that instances spread.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,8 @@ from worlds.control import World
 
 def test_an_idle_app_forgets_its_burst() -> None:
     app = chain(max_batch=1, slo_ms=50)
-    world = World(app, config=AppConfig(replan_us=0, keep_alive_us=SECOND, policies="concurrency"), max_batch=1, service_us=SECOND // 4)
+    config = AppConfig(replan_us=0, keep_alive_us=SECOND, policies="concurrency")
+    world = World(app, config=config, max_batch=1, service_us=SECOND // 4)
     before = len(world.instances)
     for _ in range(5):
         for _ in range(10):
