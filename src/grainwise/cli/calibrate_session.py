@@ -44,6 +44,10 @@ WARMUP_US: Micros = 3 * SECOND
 
 FIT_FRACTION = 0.45
 PLANNING_FRACTION = 0.6
+RUN_REQUESTS = 30
+FIT_REQUESTS = 60
+LONGEST_S = 120
+"""A run is made longer than it is told to be until it has so many requests, up to so many seconds."""
 MOST_CAPACITY_RUNS = 5
 CAPACITY_STEP = 0.08
 CAPACITY_RESOLUTION = 0.04
@@ -178,8 +182,9 @@ class Session:
         assumed = options.capacity_per_s or self._simulated_capacity()
         rate = assumed * FIT_FRACTION
         seed = options.seed + _FIT_SEED
-        what = f"fit: {rate:.4g}/s for {options.fit_seconds:g} s, seed {seed}"
-        run = await self._live(what, self._arrivals(rate, options.fit_seconds, seed))
+        seconds = _long_enough(options.fit_seconds, rate, FIT_REQUESTS)
+        what = f"fit: {rate:.4g}/s for {seconds:g} s, seed {seed}"
+        run = await self._live(what, self._arrivals(rate, seconds, seed))
         base = latency_model(self._profile, self._spec)
         samples = len(self._twin.app.kinds)
         seen = observe(run.trail, run.origin + WARMUP_US, samples)
@@ -232,7 +237,7 @@ class Session:
                 good = rate
             else:
                 bad = rate
-            if bad - good <= CAPACITY_RESOLUTION * bad:
+            if math.isfinite(bad) and bad - good <= CAPACITY_RESOLUTION * bad:
                 break
             rate = _next_rate(good, bad)
             if rate > CEILING_PER_S:
@@ -247,19 +252,22 @@ class Session:
         for number in range(options.runs):
             for level in options.levels:
                 seed = options.seed + _VALIDATION_SEED + number
-                arrivals = self._arrivals(capacity * level / 100, options.seconds, seed)
+                rate = capacity * level / 100
+                seconds = _long_enough(options.seconds, rate, RUN_REQUESTS)
+                arrivals = self._arrivals(rate, seconds, seed)
                 run = await self._live(f"{level:g} %, run {number + 1} of {options.runs}", arrivals)
                 there = observe(run.trail, run.origin)
-                live[level].append(self._figures(run.trail, run.origin, door_us(run.seen, there), "measured", seed))
+                door = door_us(run.seen, there)
+                live[level].append(self._figures(run.trail, run.origin, seconds, door, "measured", seed))
                 trail, origin = simulate(self._twin, arrivals, seed)
-                simulated[level].append(self._figures(trail, origin, self._twin.door_us, "simulated", seed))
+                simulated[level].append(self._figures(trail, origin, seconds, self._twin.door_us, "simulated", seed))
         rows: list[Row] = []
         for level in options.levels:
             rows.extend(compare(f"{level:g} %", live[level], simulated[level], is_gated=level in options.gate))
         return rows
 
-    def _figures(self, trail: Trail, origin: Instant, door: float, kind: Kind, seed: int) -> Figures:
-        end = max(origin + WARMUP_US + round(self._options.seconds * SECOND), trail[-1][2])
+    def _figures(self, trail: Trail, origin: Instant, seconds: float, door: float, kind: Kind, seed: int) -> Figures:
+        end = max(origin + WARMUP_US + round(seconds * SECOND), trail[-1][2])
         hardware = self._profile.device_class
         return figures(result_of(trail, kind, origin, WARMUP_US, end, hardware, "", seed), self._spec.name, door)
 
@@ -268,6 +276,11 @@ class Session:
         length_s = seconds + WARMUP_US / SECOND
         traffic = Traffic("calibration", (Stream(self._spec.name, Poisson(rate)),), length_s)
         return [each.at for each in open_arrivals(traffic, seed)]
+
+
+def _long_enough(seconds: float, rate: float, requests: int) -> float:
+    """At least ``seconds``, longer where so few requests come that one of them would move a quantile or the attainment much."""
+    return max(seconds, float(min(math.ceil(requests / rate), LONGEST_S)))
 
 
 def _next_rate(good: float, bad: float) -> float:

@@ -1,4 +1,8 @@
-"""A live run beside its simulated twin, metric by metric: medians over runs, their interval, what the gate allows."""
+"""A live run beside its simulated twin, metric by metric: medians over runs, their interval, what the gate allows.
+
+Twins have the same arrivals, so the difference is taken run by run, and the gate judges the median of the differences: the
+luck of the arrivals, which moves the medians of both, is not in it.
+"""
 
 from collections.abc import Sequence
 from statistics import median
@@ -15,7 +19,7 @@ Unit = Literal["ms", "fraction", "usd"]
 
 
 class Bound(Struct, frozen=True):
-    """How far a simulated median may be from the live one: relative to it, or in points of a fraction."""
+    """How far a simulated run may be from its live twin, on the median: relative to it, or in points of a fraction."""
 
     metric: str
     unit: Unit
@@ -46,7 +50,8 @@ class Figures(Struct, frozen=True):
 class Row(Struct, frozen=True):
     """One metric or part of one level. The interval spans all live runs: for five, the median lies in it with 94 %.
 
-    ``difference`` is simulated less live, relative to live where ``is_relative``. ``is_met`` is None where nothing is judged.
+    ``live`` and ``simulated`` are medians. ``difference`` is the median of the runs' differences, simulated less live, relative
+    to live where ``is_relative``. ``is_met`` is None where nothing is judged.
     """
 
     level: str
@@ -98,20 +103,23 @@ def compare(level: str, live: Sequence[Figures], simulated: Sequence[Figures], *
 
 
 def _row(level: str, bound: Bound, live: Sequence[float], simulated: Sequence[float], is_gated: bool) -> Row:
-    here, there = median(live), median(simulated)
-    difference = there - here
-    if bound.is_relative:
-        difference = difference / here if here else (0.0 if not there else 1.0)
+    difference = median(_difference(bound, here, there) for here, there in zip(live, simulated, strict=True))
     return Row(
         level,
         bound.metric,
         bound.unit,
-        here,
+        median(live),
         min(live),
         max(live),
-        there,
+        median(simulated),
         difference,
         bound.is_relative,
         bound.limit or None,
         abs(difference) <= bound.limit if is_gated else None,
     )
+
+
+def _difference(bound: Bound, live: float, simulated: float) -> float:
+    if not bound.is_relative:
+        return simulated - live
+    return (simulated - live) / live if live else (0.0 if not simulated else 1.0)
