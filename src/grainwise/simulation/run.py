@@ -87,6 +87,7 @@ class Simulation:
         self._kind_of = kind_of
         self._on_end = on_end
         self._on_offer = on_offer
+        self._has_way_in = cluster.door.ingress_us > 0 or cluster.door.us_per_mib > 0
         self._kinds = {name: _Kinds(app, stream_seed(scenario.seed, _KINDS)) for name, app in self.apps.items()}
 
     def deploy(self) -> None:
@@ -179,12 +180,11 @@ class Simulation:
             kind, scale = self._kind_of(number), 1.0
         else:
             kind, scale = self._kinds[arrival.app].draw(number, arrival.size)
-        way_in = self.scenario.cluster.door
         self.in_flight[number] = arrival
         if self._on_offer is not None:
             self._on_offer(number, arrival)
-        if way_in.ingress_us or way_in.us_per_mib:
-            delay = way_in.way_in_us(self.runtime.entry_bytes(arrival.app, kind, scale))
+        if self._has_way_in:
+            delay = self.scenario.cluster.door.way_in_us(self.runtime.entry_bytes(arrival.app, kind, scale))
             self.loop.schedule(self.loop.now + delay, ARRIVAL, self._enter, (number, arrival.app, kind, scale))
         else:
             self._enter((number, arrival.app, kind, scale))
@@ -216,9 +216,12 @@ class _Kinds:
 
     def draw(self, request: int, size: float) -> tuple[int, float]:
         """The kind of a request and by how much its sizes differ from that kind's."""
+        count = len(self._relative)
+        if size <= 0 and count == 1:
+            return 0, 1.0
         luck = mixed(self._seed ^ request * 0x9E3779B97F4A7C15)
         if size <= 0:
-            return luck % len(self._relative), 1.0
+            return luck % count, 1.0
         distances = [abs(relative - size) for relative in self._relative]
         least = min(distances)
         near = [at for at, distance in enumerate(distances) if distance == least]

@@ -24,7 +24,7 @@ from grainwise.simulation.contents import MAX_WORKS, Value, Work
 from grainwise.simulation.loop import COMPLETION, VirtualLoop
 from grainwise.simulation.machines import AppInside, Machine, SimulatedInstance
 from grainwise.simulation.performers import CountingStore, SimulationError
-from grainwise.simulation.service import Call, another_luck, duration_us, hop_us
+from grainwise.simulation.service import Call, another_luck, hop_us, served
 
 STOP_US: Micros = MILLISECOND
 """From asking an instance to end until its memory is free."""
@@ -128,23 +128,17 @@ class SimulatedRuntime:
         if instance.will_hang:
             return
         app, node, cores = instance.app, instance.node, action.cpu_cores
-        works, calls, elapsed = self._work(app, instance, action)
+        first = action.items[0]
+        inside = self._requests.get(first.request, GONE)
+        works, calls, elapsed = self._work(app, instance, action, inside)
         slow = node.slowness * instance.slowness
         if node.is_contended:
             slow *= node.cluster_node.interference_factor(node.busy_cores)
         node.busy_cores += cores
-        first = action.items[0]
-        luck = self._requests.get(first.request, GONE)[2]
+        luck = inside[2]
         if first.lo or first.path or first.attempt != 1:
             luck = another_luck(luck, (*first.path, first.lo), first.attempt)
-        service = 0
-        spans: list[StageSpan] = []
-        for call in calls:
-            duration = duration_us(call, luck)
-            if slow != 1.0:
-                duration = int(duration * slow)
-            service += duration
-            spans.append(StageSpan(call[0], call[1], call[2], duration))
+        service, spans = served(calls, luck, slow)
         if instance.cold:
             service = _first_calls(instance, spans, slow / instance.speed)
         if app.hop_residuals:
@@ -201,15 +195,14 @@ class SimulatedRuntime:
         return took
 
     def _work(
-        self, app: AppInside, instance: SimulatedInstance, action: Invoke
+        self, app: AppInside, instance: SimulatedInstance, action: Invoke, inside: tuple[int, float, int]
     ) -> tuple[Sequence[Work], Sequence[Call], Micros]:
         """What each item comes to, the calls of the stages for all of them together, and the hop."""
         extent, requests, items, cores = action.extent, self._requests, action.items, action.cpu_cores
         first, node, speed = items[0], instance.node, instance.speed
         is_single = len(items) == 1 and first.hi - first.lo == 1
         if is_single:
-            kind, scale, _ = requests.get(first.request, GONE)
-            key = (extent, kind, scale, cores, speed, first.path, first.lo)
+            key = (extent, inside[0], inside[1], cores, speed, first.path, first.lo)
             known = app.single.get(key)
             if known is not None:
                 return known if self._is_one_node else (known[0], known[1], self._hop_us(app, node, action))
@@ -292,13 +285,13 @@ class SimulatedRuntime:
         self._loop.post(InvocationDone(action.invocation, action.instance, results, service, tuple(spans)))
 
     def _payload(self, value: Value, node: int) -> Payload:
-        put = self._store.put
-        nbytes, sizes = value.nbytes, value.sizes
+        nbytes = value.nbytes
+        if value.is_many:
+            put, sizes = self._store.put, value.sizes
+            return Payload(tuple([Ref(put(nbytes, node), nbytes, sizes) for _ in range(value.count)]), "many", value.key)
         if value.is_skipped:
             return SKIPPED
-        if value.is_many:
-            return Payload(tuple([Ref(put(nbytes, node), nbytes, sizes) for _ in range(value.count)]), "many", value.key)
-        return Payload((Ref(put(nbytes, node), nbytes, sizes),), "one", value.key)
+        return Payload((Ref(self._store.put(nbytes, node), nbytes, value.sizes),), "one", value.key)
 
     def _end(self, number: int) -> None:
         instance = self.drop(number)

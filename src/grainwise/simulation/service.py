@@ -6,6 +6,7 @@ luck under every policy and every granularity, which makes runs comparable in pa
 
 from collections.abc import Sequence
 
+from grainwise.control.events import StageSpan
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import Micros
 from grainwise.predictors.latency import LatencyModel
@@ -90,13 +91,26 @@ def another_luck(luck: int, path: tuple[int, ...], attempt: int) -> int:
     return luck + (attempt - 1) * 0x9E3779B97F4A7C15
 
 
+def served(calls: Sequence[Call], luck: int, slow: float) -> tuple[Micros, list[StageSpan]]:
+    """The microseconds of all calls together, and a span for each; everything takes ``slow`` times as long as it might."""
+    total = 0
+    spans: list[StageSpan] = []
+    for stage, items, size_sum, mean, table, salt in calls:
+        # Two multiplications whose highest bits depend on every bit of what the residual is chosen by.
+        value = luck + salt & _MASK
+        value = (value ^ (value >> 29)) * 0xBF58476D1CE4E5B9 & _MASK
+        value = (value ^ (value >> 32)) * 0x94D049BB133111EB & _MASK
+        duration = int(mean * table[value >> _SHIFT] + 0.5)
+        if slow != 1.0:
+            duration = int(duration * slow)
+        total += duration
+        spans.append(StageSpan(stage, items, size_sum, duration))
+    return total, spans
+
+
 def duration_us(call: Call, luck: int) -> Micros:
-    """Microseconds that a call takes."""
-    # Two multiplications whose highest bits depend on every bit of what the residual is chosen by.
-    value = luck + call[5] & _MASK
-    value = (value ^ (value >> 29)) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ (value >> 32)) * 0x94D049BB133111EB & _MASK
-    return int(call[3] * call[4][value >> _SHIFT] + 0.5)
+    """Microseconds of one call."""
+    return served((call,), luck, 1.0)[0]
 
 
 def hop_us(mean_us: Micros, table: tuple[float, ...], luck: int, extent: int) -> Micros:
