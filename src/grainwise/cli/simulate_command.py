@@ -26,12 +26,15 @@ def simulate_apps(options: SimulateOptions, as_json: bool, processes: int | None
     """
     if options.html is not None:
         check_pages()
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(is_error=True), disable=as_json, transient=True) as progress:
-        task = progress.add_task("planning", total=None)
+    shown = console(is_error=True)
+    # Gone when it ends, so that nothing of it stays above an error.
+    with Progress(TextColumn("planning"), BarColumn(), console=shown, disable=as_json, transient=True) as planning:
+        planning.add_task("", total=None)
         trials = make_trials(options, traces())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=shown, disable=as_json) as progress:
         what = f"simulating {len(trials)} runs" if len(trials) > 1 else f"simulating {trials[0].traffic.name}"
-        progress.update(task, description=what, total=len(trials))
+        task = progress.add_task(what, total=len(trials))
         fractions = [0.0] * len(trials)
 
         def step(at: int, fraction: float) -> None:
@@ -52,7 +55,6 @@ def simulate_apps(options: SimulateOptions, as_json: bool, processes: int | None
         return
     print_settings(settings)
     virtual_s = sum(trial.scenario.duration_us for trial in trials) / SECOND
-    shown = console(is_error=True)
     shown.print(f"{virtual_s:,.0f} s of virtual time in {took_s:.1f} s: {virtual_s / max(took_s, 1e-9):,.0f} times as fast")
     for what, path in (("page", options.html), ("result", options.out), ("requests", options.requests), ("log", options.log)):
         if path is not None:

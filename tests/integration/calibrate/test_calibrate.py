@@ -118,7 +118,7 @@ def test_an_interrupt_leaves_nothing_running(app: Path) -> None:
     [
         (("--levels", "0"), "--levels has '0'"),
         (("--levels", "60", "--gate", "60,85"), "--gate names 85"),
-        (("--fit-seconds", "0.001"), "no request that counts"),
+        (("--capacity", "0.00001"), "no request that counts"),
         (("--cores", "64000"), "leave something to the client"),
     ],
 )
