@@ -38,6 +38,7 @@ from grainwise.runtimes.log_writer import LogWriter
 from grainwise.runtimes.planner import ProcessPlanner
 from grainwise.telemetry.accuracy import StageAccuracy
 from grainwise.telemetry.http import HttpCounters
+from grainwise.telemetry.log_folder import segments_in
 from grainwise.telemetry.metrics import Metrics
 from grainwise.telemetry.recorder import Recorder
 
@@ -359,7 +360,7 @@ def default_log_folder(app_path: Path) -> Path:
     parent = app_path.resolve().parent / ".grainwise" / "logs"
     old = sorted(path for path in parent.glob("*") if path.is_dir())
     for folder in old[: max(0, len(old) - KEPT_LOGS + 1)]:
-        for segment in folder.glob("segment-*.log"):
+        for segment in segments_in(folder):
             segment.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()

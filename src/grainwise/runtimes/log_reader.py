@@ -6,6 +6,7 @@ from pathlib import Path
 
 from grainwise.control.log import Entry, Gap, Header, Record, decode
 from grainwise.domain.errors import ArtifactError
+from grainwise.telemetry.log_folder import segments_in
 
 _POLL_S = 0.1
 
@@ -47,7 +48,7 @@ def _records(path: Path, found: list[Path]) -> Iterator[Record]:
 def segments(path: Path) -> list[Path]:
     """The segment files of a log folder in order, or the one file that ``path`` is; empty where there is none."""
     if path.is_dir():
-        return sorted(path.glob("segment-*.log"))
+        return segments_in(path)
     return [path] if path.is_file() else []
 
 

@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
 
 from grainwise.control.actions import Action
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event
 from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, encode
-from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.time import Instant
 from grainwise.runtimes.log_reader import records
+from grainwise.telemetry.log_folder import SEGMENT_BYTES, open_first_segment, segment_path, segments_in
 
-SEGMENT_BYTES = 64 * 1024 * 1024
 RETAINED_BYTES = 1024 * 1024 * 1024
 BUFFER_ENTRIES = 200_000
 BUFFER_BYTES = 32 * 1024 * 1024
@@ -96,24 +94,10 @@ class LogWriter:
         self._written = 0
         self._is_closed = False
         self._signal = threading.Event()
-        self._file = self._open_first()
+        self._file = open_first_segment(folder)
         self._put(encode(self._header(0, b"")))
         self._thread = threading.Thread(target=self._run, name="grainwise-log", daemon=True)
         self._thread.start()
-
-    def _open_first(self) -> BinaryIO:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if any(self.folder.glob("segment-*.log")):
-                raise ArtifactError(f"the log folder {self.folder} already holds a log; give an empty folder")
-            return self._path(0).open("wb")
-        except OSError as error:
-            raise ConfigurationError(
-                f"the log folder {self.folder} cannot be written: {error.strerror}; give another with --log"
-            ) from error
-
-    def _path(self, segment: int) -> Path:
-        return self.folder / f"segment-{segment:05d}.log"
 
     def _header(self, first_seq: int, snapshot: bytes) -> Header:
         return Header(
@@ -199,7 +183,7 @@ class LogWriter:
                     self._wanted_segment = self._written_segment + 1
             elif isinstance(item, _Opening):
                 self._file.close()
-                self._file = self._path(item.segment).open("wb")
+                self._file = segment_path(self.folder, item.segment).open("wb")
                 self._written_segment = item.segment
                 self._written = 0
                 self._retain()
@@ -209,7 +193,7 @@ class LogWriter:
         self._file.flush()
 
     def _retain(self) -> None:
-        segments = sorted(self.folder.glob("segment-*.log"))
+        segments = segments_in(self.folder)
         total = sum(path.stat().st_size for path in segments)
         for path in segments[:-1]:
             if total <= self._retained_bytes:

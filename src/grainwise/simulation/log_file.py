@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from grainwise.control.actions import Action
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event
 from grainwise.control.log import LOG_SCHEMA, Entry, Header, encode
-from grainwise.domain.errors import ArtifactError, ConfigurationError
+from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import Instant
+from grainwise.telemetry.log_folder import SEGMENT_BYTES, open_first_segment, segment_path
 
-SEGMENT_BYTES = 64 * 1024 * 1024
 ORIGIN, END = "origin_us", "end_us"
 """Of the digests in a header: the instants between which traffic comes, in a simulated run."""
 NOTES = "notes"
@@ -53,15 +53,7 @@ class LogFile:
         self._segment_bytes = segment_bytes
         self._segment = 0
         self._written = 0
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.glob("segment-*.log")):
-                raise ArtifactError(f"the log folder {folder} already holds a log; give an empty folder")
-            self._file = self._open()
-        except OSError as error:
-            raise ConfigurationError(
-                f"the log folder {folder} cannot be written: {error.strerror}; give another with --log"
-            ) from error
+        self._file = open_first_segment(folder)
         self._write(self._header(0, b""))
 
     def append(self, seq: int, now: Instant, event: Event, actions: list[Action], controller: Controller | None) -> None:
@@ -74,7 +66,7 @@ class LogFile:
         if controller is not None and self._written >= self._segment_bytes:
             self._file.close()
             self._segment += 1
-            self._file = self._open()
+            self._file = segment_path(self.folder, self._segment).open("wb")
             self._write(self._header(seq + 1, controller.snapshot()))
             # A long snapshot is no reason to begin yet another segment.
             self._written = 0
@@ -88,9 +80,6 @@ class LogFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    def _open(self) -> BinaryIO:
-        return (self.folder / f"segment-{self._segment:05d}.log").open("wb")
 
     def _header(self, first_seq: int, snapshot: bytes) -> bytes:
         header = Header(
