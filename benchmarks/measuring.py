@@ -12,6 +12,8 @@ import msgspec
 import psutil
 from msgspec import Struct
 
+from grainwise.cli import foreign_load
+
 LEAST_ROUNDS = 3
 
 QUIET_CORES = 0.10
@@ -84,12 +86,7 @@ def this_machine() -> Machine:
 
 
 class ForeignLoad:
-    """Cores that processes outside this process's tree use, round by round, steal by the host included.
-
-    The kernel counts by ticks of some milliseconds, so a round of a third of a second is exact to about 0.1 cores and an idle
-    machine may read a little below zero. A child that ends inside a round is seen through the parent's account of its reaped
-    children.
-    """
+    """Cores that processes outside this process's tree use, round by round."""
 
     def __init__(self) -> None:
         self.rounds: list[float] = []
@@ -97,15 +94,11 @@ class ForeignLoad:
 
     def begin(self) -> None:
         """Start a round."""
-        self._at = time.monotonic()
-        self._busy = _busy_seconds()
-        self._own = _own_seconds()
+        self._round = foreign_load.ForeignLoad()
 
     def end(self) -> float:
         """The cores of this round."""
-        elapsed = time.monotonic() - self._at
-        foreign = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
-        cores = foreign / elapsed if elapsed > 0 else 0.0
+        cores = self._round.end()
         self.rounds.append(cores)
         return cores
 
@@ -126,23 +119,6 @@ class ForeignLoad:
     def median(self) -> float:
         """The median over the rounds that count."""
         return statistics.median(self.rounds[at] for at in self.kept()) if self.rounds else 0.0
-
-
-def _busy_seconds() -> float:
-    times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
-
-
-def _own_seconds() -> float:
-    own = psutil.Process()
-    total = 0.0
-    for process in [own, *own.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
 
 
 def wait_for_quiet(limit_s: float, cores: float = QUIET_CORES) -> float:

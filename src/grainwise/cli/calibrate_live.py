@@ -2,15 +2,14 @@
 
 import asyncio
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import psutil
 from msgspec import Struct
 
 from grainwise.cli.calibrate_client import Bodies, Client, Seen, Work
+from grainwise.cli.foreign_load import ForeignLoad
 from grainwise.cli.serving import ServeOptions, Serving
 from grainwise.control.log import Entry
 from grainwise.domain.app import AppSpec
@@ -123,34 +122,3 @@ def serve_options(
         config=AppConfig(replan_us=0),
         reserve_cores=reserve_cores(cores),
     )
-
-
-class ForeignLoad:
-    """Cores that processes outside this process's tree use from now until ``end``, steal by the host included."""
-
-    def __init__(self) -> None:
-        self._at = time.monotonic()
-        self._busy = _busy_seconds()
-        self._own = _own_seconds()
-
-    def end(self) -> float:
-        """Mean cores since the beginning; the kernel counts by ticks, so an idle machine may read a little below zero."""
-        elapsed = max(time.monotonic() - self._at, 1e-3)
-        return (_busy_seconds() - self._busy - (_own_seconds() - self._own)) / elapsed
-
-
-def _busy_seconds() -> float:
-    times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
-
-
-def _own_seconds() -> float:
-    own = psutil.Process()
-    total = 0.0
-    for process in [own, *own.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
