@@ -199,7 +199,7 @@ def _sample(sample: int, pairs: Sequence[tuple[CallSeen, float]], factor: float,
     invocations = sum(1 / call.together[0] for call, _ in own)
     if invocations < LEAST_OF_SAMPLE:
         return SampleCalibration()
-    split = sum(call.together[0] / -(-call.together[1] // max_batch) / call.together[0] for call, _ in own) / invocations
+    split = sum(1 / -(-call.together[1] // max_batch) for call, _ in own) / invocations
     ratio = _ratio([(call.duration_us, predicted * factor) for call, predicted in own])
     return SampleCalibration(round(ratio, 4), round(split, 3))
 

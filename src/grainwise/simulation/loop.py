@@ -72,14 +72,6 @@ class VirtualLoop:
     def _wake(self, action: WakeAt) -> None:
         self._wake_at = action.at
 
-    @property
-    def next_at(self) -> Instant | None:
-        """When something happens next; ``None`` for never."""
-        due, wake = self._due, self._wake_at
-        if not due:
-            return max(wake, self.now) if wake else None
-        return min(due[0][0], max(wake, self.now)) if wake else due[0][0]
-
     def run_until(self, instant: Instant, is_over: Callable[[], bool] | None = None) -> None:
         """Let everything happen up to and including ``instant``, or until ``is_over`` holds after some event.
 

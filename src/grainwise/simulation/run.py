@@ -17,8 +17,7 @@ from grainwise.simulation.failure_plan import FailurePlan, expand
 from grainwise.simulation.loop import ARRIVAL, Append, Observer, VirtualLoop
 from grainwise.simulation.performers import CountingStore, DelayedPlanner, LedgerDoor
 from grainwise.simulation.runtime import SimulatedRuntime
-from grainwise.simulation.service import mixed
-from grainwise.workloads.integers import SplitMix64
+from grainwise.workloads.integers import SplitMix64, mixed
 from grainwise.workloads.traffic import Arrival
 
 WARM_UP_LIMIT: Micros = 3600 * SECOND

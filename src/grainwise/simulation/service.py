@@ -10,6 +10,7 @@ from grainwise.control.events import StageSpan
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.time import Micros
 from grainwise.predictors.latency import LatencyModel
+from grainwise.workloads.integers import mixed
 
 RESIDUALS = 4096
 """Residuals are kept as a table of so many equally likely values."""
@@ -116,14 +117,6 @@ def duration_us(call: Call, luck: int) -> Micros:
 def hop_us(mean_us: Micros, table: tuple[float, ...], luck: int, extent: int) -> Micros:
     """Microseconds of a hop into an extent whose mean is ``mean_us``."""
     return int(mean_us * table[mixed(luck ^ extent * 0xD6E8FEB86659FD93) >> _SHIFT] + 0.5)
-
-
-def mixed(value: int) -> int:
-    """The output function of SplitMix64: 64 bits that depend on every bit of ``value``."""
-    value = (value + 0x9E3779B97F4A7C15) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
 
 
 def residual_table(residuals: Sequence[float]) -> tuple[float, ...]:

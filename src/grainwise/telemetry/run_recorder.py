@@ -76,7 +76,6 @@ class RunRecorder:
         self._due: Instant = start
         self._bins = Bins(start)
         self._flights: dict[int, Flight] = {}
-        self._unknown: set[int] = set()
         self._invocations: dict[int, tuple[RunInstance, FunctionSums, Instant, float, list[Visit]]] = {}
         self._on_event: dict[type, Callable[..., None]] = {
             InvocationDone: self._done,

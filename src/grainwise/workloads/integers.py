@@ -14,10 +14,19 @@ from itertools import accumulate
 from grainwise.domain.rng import Rng
 
 _MASK = (1 << 64) - 1
+_STEP = 0x9E3779B97F4A7C15
 _QUANTILES = 4096
 _SCALE = 1 << 20
 _FLOAT_BITS = 53
 _ULP = 1.0 / (1 << _FLOAT_BITS)
+
+
+def mixed(value: int) -> int:
+    """What a generator in state ``value`` gives next: 64 bits that depend on every bit of ``value``."""
+    value = (value + _STEP) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
 
 
 class SplitMix64:
@@ -27,10 +36,9 @@ class SplitMix64:
         self._state = seed & _MASK
 
     def _next(self) -> int:
-        self._state = value = (self._state + 0x9E3779B97F4A7C15) & _MASK
-        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-        return value ^ (value >> 31)
+        value = mixed(self._state)
+        self._state = (self._state + _STEP) & _MASK
+        return value
 
     def below(self, bound: int) -> int:
         """A uniform integer in ``[0, bound)``, without modulo bias.
