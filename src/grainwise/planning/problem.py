@@ -5,12 +5,18 @@ from msgspec import Struct
 from grainwise.domain.app import AppSpec
 from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
 from grainwise.domain.plan import Grain, Objective, Plan, Prediction
+from grainwise.domain.time import Instant
+from grainwise.predictors.evaluator import EvaluatorName, Judgement
 from grainwise.predictors.latency import LatencyModel
 from grainwise.predictors.workload import Workload
 
 
 class Problem(Struct, frozen=True):
-    """One planning problem. ``grain`` forces a granularity; ``current`` is evaluated too, for hysteresis."""
+    """One planning problem. ``grain`` forces a granularity; ``current`` is evaluated too, for hysteresis.
+
+    ``evaluator`` judges the plans that come into question. ``snapshot`` is the controller's memory at ``now`` for one that goes
+    on from there, empty for all others and before anything runs.
+    """
 
     number: int
     app: AppSpec
@@ -24,22 +30,30 @@ class Problem(Struct, frozen=True):
     quantile: float = 0.95
     grain: Grain | None = None
     current: Plan | None = None
+    evaluator: EvaluatorName = "analytic"
+    now: Instant = 0
+    snapshot: bytes = b""
 
 
 class Option(Struct, frozen=True):
-    """The best plan of one granularity, with its prediction; ``lacks`` says why it is not the winner."""
+    """The best plan of one granularity, with its prediction; ``lacks`` says why it is not the winner.
+
+    ``judged`` is what the problem's evaluator made of it, ``None`` where it was not worth asking.
+    """
 
     plan: Plan
     predicted: Prediction
     meets_slo: bool
     lacks: str = ""
+    judged: Judgement | None = None
 
 
 class PlanTable(Struct, frozen=True):
     """Every granularity with its best plan, the winner first, and why it won.
 
     ``nearest`` says, when nothing is feasible, the nearest feasible SLO or rate. ``current`` is the prediction for
-    ``Problem.current`` under the same workload.
+    ``Problem.current`` under the same workload, ``current_judged`` what the evaluator made of it. No plan that meets the SLO by
+    additive times costs less than ``bound_usd_per_hour``; 0 where no bound was computed.
     """
 
     problem: int
@@ -50,6 +64,9 @@ class PlanTable(Struct, frozen=True):
     current: Prediction | None = None
     device_class: str = ""
     expanded_nodes: int = 0
+    evaluator: EvaluatorName = "analytic"
+    current_judged: Judgement | None = None
+    bound_usd_per_hour: float = 0.0
 
     @property
     def winner(self) -> Option:
