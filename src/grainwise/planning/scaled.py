@@ -35,6 +35,7 @@ def _scaled(problem: Problem, function: FunctionPlan, facts_by_mask: dict[int, G
         max_batch=function.max_batch,
         instances=1,
         rate_per_s=problem.workload.rate_per_s,
+        gpu_share=function.device_fraction,
     )
     wanted = math.ceil(alone.utilisation / HEADROOM - 1e-9)
     most = max(function.max_instances, function.instances, 1)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from msgspec import Struct
 
-from grainwise.domain.plan import Plan, Prediction
+from grainwise.domain.plan import Objective, Plan, Prediction
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
 from grainwise.predictors.groups import GroupFacts, Scenario, group_facts, source_bytes
 from grainwise.predictors.paths import Paths
@@ -69,34 +69,16 @@ class Evaluation:
 
     def predict(self) -> Prediction:
         """The prediction at the forecast rate."""
-        workload, scenario = self._scenario.workload, self._scenario
-        stations = self._stations(workload.rate_per_s)
+        stations = self._stations(self._scenario.workload.rate_per_s)
         latency = self._latency_us(stations)
-        billed = provisioned = 0.0
-        for function, facts, station in zip(self._plan.functions, self._facts, stations, strict=True):
-            billed += billed_usd_per_hour(
-                scenario.prices,
-                invocations_per_s=workload.rate_per_s * station.invocations,
-                busy_us=station.occupancy_us,
-                cpu_cores=function.cpu_cores,
-                memory_mib=facts.memory_mib,
-                gpu=function.device_fraction,
-            )
-            provisioned += provisioned_usd_per_hour(
-                scenario.prices,
-                instances=function.instances,
-                cpu_cores=function.cpu_cores,
-                memory_mib=facts.memory_mib,
-                gpu=function.device_fraction,
-            )
         return Prediction(
             p50_ms=_quantile(latency, 0.5) / 1000,
             p95_ms=_quantile(latency, 0.95) / 1000,
             p99_ms=_quantile(latency, 0.99) / 1000,
             attainment=self._share_within(latency),
             capacity_per_s=self.capacity_per_s(CAPACITY_ATTAINMENT),
-            billed_usd_per_hour=billed,
-            provisioned_usd_per_hour=provisioned,
+            billed_usd_per_hour=self._billed_usd_per_hour(stations),
+            provisioned_usd_per_hour=self._provisioned_usd_per_hour(),
             error_fraction=self._error_fraction(stations),
             utilisation=self._utilisation(stations),
         )
@@ -105,6 +87,16 @@ class Evaluation:
         """The fraction of requests of a run at ``rate_per_s`` that is answered within the SLO."""
         stations = self._stations(rate_per_s)
         return self._share_within(self._latency_us(stations))
+
+    def attainment_at_forecast(self) -> float:
+        """The same at the forecast rate."""
+        return self.attainment(self._scenario.workload.rate_per_s)
+
+    def usd_per_hour(self, objective: Objective) -> float:
+        """The cost at the forecast rate."""
+        if objective == "provisioned":
+            return self._provisioned_usd_per_hour()
+        return self._billed_usd_per_hour(self._stations(self._scenario.workload.rate_per_s))
 
     def overload(self) -> float:
         """By what factor the forecast rate is above what the plan can carry at all; 1 where it is not."""
@@ -165,6 +157,32 @@ class Evaluation:
             demand_cores=sum(station.demand_cores for station in stations),
         )
 
+    def _billed_usd_per_hour(self, stations: list[Station]) -> float:
+        scenario = self._scenario
+        return sum(
+            billed_usd_per_hour(
+                scenario.prices,
+                invocations_per_s=scenario.workload.rate_per_s * station.invocations,
+                busy_us=station.occupancy_us,
+                cpu_cores=function.cpu_cores,
+                memory_mib=facts.memory_mib,
+                gpu=function.device_fraction,
+            )
+            for function, facts, station in zip(self._plan.functions, self._facts, stations, strict=True)
+        )
+
+    def _provisioned_usd_per_hour(self) -> float:
+        return sum(
+            provisioned_usd_per_hour(
+                self._scenario.prices,
+                instances=function.instances,
+                cpu_cores=function.cpu_cores,
+                memory_mib=facts.memory_mib,
+                gpu=function.device_fraction,
+            )
+            for function, facts in zip(self._plan.functions, self._facts, strict=True)
+        )
+
     def _stations(self, rate_per_s: float) -> list[Station]:
         return [
             make_station(
@@ -174,6 +192,7 @@ class Evaluation:
                 max_batch=function.max_batch,
                 instances=function.instances,
                 rate_per_s=rate_per_s,
+                gpu_share=function.device_fraction,
             )
             for function, facts, share in zip(self._plan.functions, self._facts, self._shares, strict=True)
         ]

@@ -139,8 +139,41 @@ def stage_calls(executions: float, max_batch: int) -> float:
     return float(math.ceil(executions / max_batch - 1e-9))
 
 
-def stage_times_us(scenario: Scenario, facts: GroupFacts, batch: float, cpu_cores: float) -> tuple[float, ...]:
-    """Mean run time of each of the group's stages in one invocation of ``batch`` items, in microseconds."""
+def items_at_once(app: AppSpec, batch: int) -> tuple[int, ...]:
+    """For every stage of the graph the most items that one call takes when an invocation has ``batch`` items.
+
+    A stage inside a fan-out takes what its declaration permits, however few elements a mean request has.
+    """
+    found: list[int] = []
+    for index, node in enumerate(app.graph.stages):
+        most = app.spec(index).max_batch
+        found.append(most if node.scope else min(most, batch))
+    return tuple(found)
+
+
+def device_mask(app: AppSpec, mask: int) -> int:
+    """The stages of ``mask`` that are declared for a GPU."""
+    return mask & sum(1 << index for index in range(len(app.graph.stages)) if app.spec(index).device == "gpu")
+
+
+def device_memory_mib(scenario: Scenario, mask: int, batch: int) -> float:
+    """Memory that an instance of a group needs on a device for invocations of up to ``batch`` items; 0 for one on CPUs."""
+    return scenario.model.device_memory_mib(device_mask(scenario.app, mask), items_at_once(scenario.app, batch))
+
+
+def stage_times_us(
+    scenario: Scenario,
+    facts: GroupFacts,
+    batch: float,
+    cpu_cores: float,
+    gpu_share: float = 0.0,
+    interference: float = 1.0,
+) -> tuple[float, ...]:
+    """Mean run time of each of the group's stages in one invocation of ``batch`` items, in microseconds.
+
+    ``gpu_share`` is the part of a device that the instance has; the stages that were profiled on one run there, the others on
+    the instance's cores. ``interference`` is the slowdown, at least 1, by neighbours on a softly shared device.
+    """
     times: list[float] = []
     model, sizes = scenario.model, scenario.workload.item_size
     for index, executions, max_batch in zip(facts.extent.stages, facts.executions, facts.max_batches, strict=True):
@@ -150,7 +183,10 @@ def stage_times_us(scenario: Scenario, facts: GroupFacts, batch: float, cpu_core
             continue
         calls = stage_calls(items, max_batch)
         noise, _ = factor_moments(model.stages[index].residual_quantiles)
-        times.append(calls * noise * model.stage(index, items / calls, items * sizes[index] / calls, cpu_cores).mean_us)
+        mean = model.stage(index, items / calls, items * sizes[index] / calls, cpu_cores, gpu_share).mean_us
+        times.append(calls * noise * mean)
+        if interference != 1.0 and gpu_share > 0 and model.stages[index].device is not None:
+            times[-1] *= interference
     return tuple(times)
 
 

@@ -72,9 +72,20 @@ def concurrency(nodes: tuple[Node, ...], capabilities: Capabilities, cpu_cores: 
 
 
 def make_station(
-    scenario: Scenario, facts: GroupFacts, *, cpu_cores: float, max_batch: int, instances: int, rate_per_s: float
+    scenario: Scenario,
+    facts: GroupFacts,
+    *,
+    cpu_cores: float,
+    max_batch: int,
+    instances: int,
+    rate_per_s: float,
+    gpu_share: float = 0.0,
+    interference: float = 1.0,
 ) -> Station:
     """Predict one function at ``rate_per_s`` requests per second.
+
+    ``gpu_share`` is the part of a device that each instance has for as long as it is up, ``interference`` the slowdown by
+    neighbours on it. An instance on a device is a server of its own, unless its cores are soft and too few for all at once.
 
     A fan-out is shared out over the instances; batches of several requests form while all instances are busy. The arrivals of
     every function are taken to vary as those of the app (``Workload.arrival_scv``): the smoothing by functions before it is
@@ -89,7 +100,7 @@ def make_station(
         return scenario.hop.latency_us(facts.bytes_in * batch)
 
     def occupancy_us(batch: float) -> float:
-        return hop_us(batch) + sum(stage_times_us(scenario, facts, batch, cpu_cores))
+        return hop_us(batch) + sum(stage_times_us(scenario, facts, batch, cpu_cores, gpu_share, interference))
 
     # A request alone: its items are dealt out evenly, at most a full batch at a time.
     alone = min(float(max_batch), max(1.0, math.ceil(facts.items / servers - 1e-9)))
@@ -100,7 +111,7 @@ def make_station(
     batch = least
     if items_per_us / servers * least_us > least:
         batch = _formed_batch(least, most, items_per_us / servers, occupancy_us)
-    stages = stage_times_us(scenario, facts, batch, cpu_cores)
+    stages = stage_times_us(scenario, facts, batch, cpu_cores, gpu_share, interference)
     occupied = hop_us(batch) + sum(stages)
     together = max(1, math.ceil(facts.items / batch - 1e-9))
     rounds = math.ceil(together / servers - 1e-9)
