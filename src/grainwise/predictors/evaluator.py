@@ -28,8 +28,8 @@ class Judgement(Struct, frozen=True):
     """What is expected of one plan under one forecast.
 
     ``attainment`` is a fraction; ``usd_per_hour`` by the objective of the plan; ``capacity_per_s`` the rate at which attainment
-    falls to 98 %, ``None`` where the model was not asked for it. ``by`` is the model that answered: ``analytic`` where a learned
-    one was asked beyond what it was trained on, with the reason in ``handed_on``.
+    falls to 98 %, ``None`` where the model was not asked for it. ``by`` is the model that answered: ``analytic`` where a
+    learned one was asked beyond what it was trained on, with the reason in ``handed_on``.
     """
 
     attainment: Band

@@ -1,0 +1,234 @@
+"""The table of a problem, decided by the evaluator that the problem names, not by the search's own closed form alone.
+
+A learned model or a rollout is too dear, or too coarse, to be asked about every configuration. So the search proposes the best
+plan of every granularity as before, the plans that come into question are judged all at once, and the judgements decide.
+
+In question are, of a table in its order, at most ``MAX_JUDGED`` options: always its winner, the fused and the split one and the
+granularity of the present plan; then the ``BY_COST`` cheapest of those predicted to come within ``NEARLY`` of the target; then
+the ``BY_ATTAINMENT`` that are predicted to attain most.
+
+Of the judged, those that meet the SLO come first, the cheapest of them wins. Where none meets it, the cheapest of those that
+attain as much as the best does. Errors of a model are largely common to all plans of one app, so a band says little about the
+difference of two plans: figures count as the same where one lies within the other's band, yet never if they differ by more
+than ``SAME_COST`` or ``SAME_ATTAINMENT``. Of plans that cost the same the present granularity is kept, else the one with the
+fewest functions wins among equals to the last digit, else the order of the search decides.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from grainwise.domain.plan import Plan, render_grain
+from grainwise.planning.problem import Option, PlanTable, Problem
+from grainwise.planning.scaled import as_scaled
+from grainwise.planning.table import compute
+from grainwise.predictors.analytic import Analytic
+from grainwise.predictors.evaluator import Band, Judgement, PlanEvaluator
+
+MAX_JUDGED = 8
+BY_COST = 4
+BY_ATTAINMENT = 2
+
+NEARLY = 0.03
+"""How far below the target a prediction may be for its plan to be worth asking about."""
+
+SAME_COST = 1.02
+"""The most by which costs that are called the same may differ, as a factor."""
+
+SAME_ATTAINMENT = 0.01
+"""The most by which attainments that are called the same may differ."""
+
+
+class _Candidate(Struct, frozen=True):
+    """One judged option; ``place`` is its place in the table of the search."""
+
+    place: int
+    option: Option
+    judged: Judgement
+
+    @property
+    def name(self) -> str:
+        return render_grain(self.option.plan.grain)
+
+    @property
+    def attainment(self) -> Band:
+        return self.judged.attainment
+
+    @property
+    def cost(self) -> Band:
+        return self.judged.usd_per_hour
+
+
+def compute_judged(problem: Problem, evaluator: PlanEvaluator | None = None) -> PlanTable:
+    """Answer a planning problem by the judgement of ``evaluator``; by the search's own order with the analytic one or none.
+
+    Raises:
+        InfeasibleError: no plan fits the nodes at all, see ``planning.table.compute``.
+        ConfigurationError: the problem holds a value outside its range, or the evaluator cannot be asked about this app.
+    """
+    table = compute(problem)
+    asked: PlanEvaluator = Analytic() if evaluator is None else evaluator
+    places = in_question(problem, table)
+    current = _current(problem, asked)
+    plans = [table.options[place].plan for place in places]
+    # The same plan twice would be judged twice.
+    known = next((at for at, plan in enumerate(plans) if current is not None and plan.id == current.id), None)
+    extra = [current] if current is not None and known is None else []
+    judgements = asked.judge(problem, [*plans, *extra], problem.snapshot)
+    candidates = [_Candidate(place, table.options[place], judged) for place, judged in zip(places, judgements, strict=False)]
+    current_judged = None if current is None else judgements[known if known is not None else -1]
+    if asked.name == "analytic":
+        options = list(table.options)
+        for each in candidates:
+            options[each.place] = msgspec.structs.replace(each.option, judged=each.judged)
+        return msgspec.structs.replace(table, options=tuple(options), current_judged=current_judged)
+    return _decided(problem, table, asked, candidates, current_judged)
+
+
+def in_question(problem: Problem, table: PlanTable) -> tuple[int, ...]:
+    """The places of the options that are worth judging, at most ``MAX_JUDGED``, in the order of the table."""
+    options = table.options
+    counts = [len(option.plan.functions) for option in options]
+    chosen = [0, counts.index(min(counts)), counts.index(max(counts))]
+    if problem.current is not None:
+        grain = problem.current.grain
+        chosen.extend(place for place, option in enumerate(options) if option.plan.grain == grain)
+    near = [place for place, option in enumerate(options) if option.predicted.attainment >= problem.app.slo.target - NEARLY]
+    chosen.extend(sorted(near, key=lambda place: (_predicted_cost(problem, options[place]), place))[:BY_COST])
+    by_attainment = sorted(
+        range(len(options)),
+        key=lambda place: (-options[place].predicted.attainment, _predicted_cost(problem, options[place]), place),
+    )
+    chosen.extend(by_attainment[:BY_ATTAINMENT])
+    return tuple(sorted(list(dict.fromkeys(chosen))[:MAX_JUDGED]))
+
+
+def _predicted_cost(problem: Problem, option: Option) -> float:
+    predicted = option.predicted
+    return predicted.provisioned_usd_per_hour if problem.objective == "provisioned" else predicted.billed_usd_per_hour
+
+
+def _current(problem: Problem, evaluator: PlanEvaluator) -> Plan | None:
+    """The present plan as it is judged: a rollout scales it itself, the others judge what the autoscaler will make of it."""
+    if problem.current is None or evaluator.name == "rollout":
+        return problem.current
+    return as_scaled(problem, problem.current, {})
+
+
+def _decided(
+    problem: Problem,
+    table: PlanTable,
+    evaluator: PlanEvaluator,
+    candidates: Sequence[_Candidate],
+    current_judged: Judgement | None,
+) -> PlanTable:
+    target = problem.app.slo.target
+    meeting = [each for each in candidates if each.attainment.value >= target]
+    pool = meeting or _attaining_most(candidates)
+    winner, kept = _cheapest(problem, pool)
+    judged_at = {each.place: each for each in candidates}
+    options: list[Option] = []
+    for place in (winner.place, *(place for place in range(len(table.options)) if place != winner.place)):
+        option, judged = table.options[place], judged_at.get(place)
+        if judged is not None:
+            option = msgspec.structs.replace(option, judged=judged.judged, meets_slo=judged.attainment.value >= target)
+        lacks = "" if place == winner.place else _lacks(problem, winner, option)
+        options.append(msgspec.structs.replace(option, lacks=lacks))
+    nearest = table.nearest
+    if meeting:
+        nearest = ""
+    elif table.is_feasible:
+        nearest = f"by {evaluator.name} nothing that was judged meets the SLO; {winner.name} comes nearest"
+    return msgspec.structs.replace(
+        table,
+        options=tuple(options),
+        because=_because(problem, table, evaluator, winner, pool, candidates) + kept,
+        is_feasible=bool(meeting),
+        nearest=nearest,
+        evaluator=evaluator.name,
+        current_judged=current_judged,
+    )
+
+
+def _attaining_most(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Those that attain as much as the best; where nothing attains anything, those that are overloaded least."""
+    best = max(candidates, key=lambda each: (each.attainment.value, -each.place))
+    least = max(best.attainment.low, best.attainment.value - SAME_ATTAINMENT)
+    pool = [each for each in candidates if each.attainment.value >= least]
+    overload = [round(max(1.0, each.option.predicted.utilisation), 6) for each in pool]
+    return [each for each, load in zip(pool, overload, strict=True) if load == min(overload)]
+
+
+def _cheapest(problem: Problem, pool: Sequence[_Candidate]) -> tuple[_Candidate, str]:
+    """The winner of ``pool``, and what else than its cost decided, as the end of a sentence."""
+    first = min(pool, key=lambda each: (each.cost.value, len(each.option.plan.functions), each.place))
+    most = min(max(first.cost.high, first.cost.value), first.cost.value * SAME_COST)
+    same = [each for each in pool if each.cost.value <= most]
+    if len(same) == 1:
+        return first, ""
+    names = f"; {len(same)} cost the same within the error of the model"
+    present = None if problem.current is None else problem.current.grain
+    for each in same:
+        if each.option.plan.grain == present:
+            return each, f"{names}, and the present granularity is kept"
+    if all(each.cost.value == first.cost.value for each in same):
+        return first, f"{names}, and none has fewer functions"
+    return min(same, key=lambda each: each.place), f"{names}, and the order of the search decides"
+
+
+def _because(
+    problem: Problem,
+    table: PlanTable,
+    evaluator: PlanEvaluator,
+    winner: _Candidate,
+    pool: Sequence[_Candidate],
+    candidates: Sequence[_Candidate],
+) -> str:
+    slo = problem.app.slo
+    count = f"{len(candidates)} granularit{'ies' if len(candidates) > 1 else 'y'}"
+    if winner.attainment.value >= slo.target:
+        said = f"by {evaluator.name}, of {count} judged, {winner.name} meets the SLO at the least {problem.objective} cost"
+    else:
+        said = (
+            f"by {evaluator.name}, of {count} judged, none answers {slo.target:.1%} within {slo.latency_ms:g} ms; "
+            f"{winner.name} comes nearest"
+        )
+    said += f": {figures(winner.judged)}"
+    others = [each for each in pool if each is not winner] or [each for each in candidates if each is not winner]
+    if others:
+        if len(pool) > 1:
+            second = min(others, key=lambda each: (each.cost.value, each.place))
+        else:
+            second = max(others, key=lambda each: (each.attainment.value, -each.cost.value, -each.place))
+        said += f"; the runner-up {second.name}: {figures(second.judged)}"
+    handed_on = next((each.judged.handed_on for each in candidates if each.judged.handed_on), "")
+    if handed_on:
+        said += f"; handed on to the analytic model: {handed_on}"
+    if winner.place:
+        said += f"; the search by itself would have taken {render_grain(table.winner.plan.grain)}"
+    return said
+
+
+def figures(judged: Judgement) -> str:
+    """A judgement as people read it: both figures with the range in which they should lie."""
+    attained, cost = judged.attainment, judged.usd_per_hour
+    return (
+        f"{attained.value:.1%} ({attained.low:.1%} to {attained.high:.1%}) "
+        f"at ${cost.value:.4f}/h ({cost.low:.4f} to {cost.high:.4f})"
+    )
+
+
+def _lacks(problem: Problem, winner: _Candidate, option: Option) -> str:
+    """What an option has against it beside the winner, by its judgement, else by its prediction."""
+    if option.judged is not None:
+        said, attained, cost = "judged to", option.judged.attainment.value, option.judged.usd_per_hour.value
+        against = winner.cost.value
+    else:
+        said, attained, cost = "not judged, predicted to", option.predicted.attainment, _predicted_cost(problem, option)
+        against = _predicted_cost(problem, winner.option)
+    if attained < min(problem.app.slo.target, winner.attainment.value):
+        return f"{said} attain {attained:.1%}"
+    if cost > against > 0:
+        return f"{said} cost {cost / against - 1:.1%} more"
+    return f"{said} cost as much" if cost >= against else f"{said} cost {1 - cost / against:.1%} less"
