@@ -5,11 +5,13 @@ import math
 import msgspec
 from msgspec import Struct
 
+from grainwise.domain.parts import DeviceNeed
 from grainwise.domain.plan import FunctionPlan, Plan
+from grainwise.planning.devices import NodeRoom, device_shares, devices_of, room_on_devices
 from grainwise.planning.problem import Problem
 from grainwise.planning.scaled import HEADROOM
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
-from grainwise.predictors.groups import GroupFacts
+from grainwise.predictors.groups import GroupFacts, device_mask, device_memory_mib
 from grainwise.predictors.samples import factor_moments
 from grainwise.predictors.station import Station, concurrency, make_station, usable_cores
 
@@ -27,6 +29,7 @@ class Choice(Struct, frozen=True):
 
     ``time_us`` is the mean wait and a run at the problem's quantile: what the search adds up. ``tail_us`` is a mean run after a
     wait that only the requests beyond the SLO's target exceed: a configuration that is no faster may still be late more seldom.
+    ``devices`` is the sum of the shares of devices that the instances have.
     """
 
     function: FunctionPlan
@@ -37,6 +40,7 @@ class Choice(Struct, frozen=True):
     hard_cores: float
     memory_mib: float
     utilisation: float
+    devices: float = 0.0
 
 
 def shares(problem: Problem) -> tuple[float, ...]:
@@ -65,8 +69,24 @@ def batches(facts: GroupFacts) -> tuple[int, ...]:
     return tuple(found)
 
 
+def gpu_shares(problem: Problem, facts: GroupFacts, batch: int) -> tuple[float, ...]:
+    """Shares of a device worth trying for a group: what the nodes' devices offer with memory enough for a batch; 0 on CPUs.
+
+    Where a stage was not profiled on a share nothing is known of a part, so whole devices are planned.
+    """
+    if facts.device != "gpu":
+        return (0.0,)
+    offered = device_shares(problem.nodes, device_memory_mib(problem, facts.mask, batch))
+    on_device = device_mask(problem.app, facts.mask)
+    if all(stage.device is not None for index, stage in enumerate(problem.model.stages) if on_device >> index & 1):
+        return offered
+    return tuple(share for share in offered if share > 1 - _EPSILON)
+
+
 def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
     """The configurations of a group that no other beats in time, cost and resources at once; cheapest first.
+
+    A group with a stage on a GPU is tried on every share of a device, its other stages on its cores meanwhile.
 
     There are none where an instance fits no node or a value at the group's border is too long for the platform. There are at
     least as many instances as the autoscaler would start; more are tried while they spread a fan-out or while a wait for one is
@@ -76,16 +96,19 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
         return ()
     memory = facts.memory_mib
     room = sum(math.floor(node.memory_mib / memory) if memory > 0 else 1 << 10 for node in problem.nodes)
-    if facts.device == "gpu":
-        room = min(room, sum(node.gpus for node in problem.nodes))
     rarely = (1 - problem.app.slo.target) / 10
+    parts = [
+        (batch, gpu, min(room, _room_on_devices(problem, facts, batch, gpu)))
+        for batch in batches(facts)
+        for gpu in gpu_shares(problem, facts, batch)
+    ]
     all_found: list[Choice] = []
     for share in shares(problem):
         most = concurrency(problem.nodes, problem.capabilities, share, 1 << 10)
         if problem.capabilities.is_share_hard:
             most = sum(math.floor(node.usable_cores / share + _EPSILON) for node in problem.nodes)
-        for batch in batches(facts):
-            bound = min(most, room)
+        for batch, gpu, room_for_part in parts:
+            bound = min(most, room_for_part)
             for instances in range(1, bound + 1):
                 station = make_station(
                     problem,
@@ -94,21 +117,27 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
                     max_batch=batch,
                     instances=instances,
                     rate_per_s=problem.workload.rate_per_s,
+                    gpu_share=gpu,
                 )
                 if station.utilisation > HEADROOM and instances < bound:
                     continue
-                all_found.append(_choice(problem, facts, share, batch, instances, bound, station))
+                all_found.append(_choice(problem, facts, share, batch, instances, bound, station, gpu))
                 if instances >= facts.items and station.wait.probability < rarely:
                     break
     steady = [choice for choice in all_found if choice.utilisation <= MAX_UTILISATION]
     return _undominated(steady or all_found)
 
 
+def _room_on_devices(problem: Problem, facts: GroupFacts, batch: int, gpu: float) -> int:
+    """How many instances of a group the devices hold; without bound on CPUs."""
+    if gpu <= 0:
+        return 1 << 10
+    return room_on_devices(problem.nodes, DeviceNeed(gpu, device_memory_mib(problem, facts.mask, batch)))
+
+
 def _choice(
-    problem: Problem, facts: GroupFacts, share: float, batch: int, instances: int, most: int, station: Station
+    problem: Problem, facts: GroupFacts, share: float, batch: int, instances: int, most: int, station: Station, gpu: float
 ) -> Choice:
-    # Shares of a device are not searched: a function on a GPU is planned with devices of its own.
-    gpu = 1.0 if facts.device == "gpu" else 0.0
     function = FunctionPlan(
         stages=problem.app.graph.names(facts.mask),
         cpu_cores=share,
@@ -142,7 +171,8 @@ def _choice(
         )
     hard = share * instances if problem.capabilities.is_share_hard else 0.0
     memory_mib = facts.memory_mib * instances
-    return Choice(function, time_us, tail_us, cost, station.least_cores, hard, memory_mib, station.utilisation)
+    devices = gpu * instances
+    return Choice(function, time_us, tail_us, cost, station.least_cores, hard, memory_mib, station.utilisation, devices)
 
 
 def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
@@ -155,6 +185,7 @@ def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
             each.demand_cores,
             each.memory_mib,
             each.hard_cores,
+            each.devices,
             each.function.instances,
             each.function.max_batch,
         ),
@@ -167,6 +198,7 @@ def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
             and other.demand_cores <= choice.demand_cores
             and other.memory_mib <= choice.memory_mib
             and other.hard_cores <= choice.hard_cores
+            and other.devices <= choice.devices
             for other in kept
         )
         if not is_beaten:
@@ -175,47 +207,91 @@ def _undominated(found: list[Choice]) -> tuple[Choice, ...]:
 
 
 def fits(
-    problem: Problem, demand_cores: float, hard_cores: float, memory_mib: float, *, is_overload_allowed: bool = False
+    problem: Problem,
+    demand_cores: float,
+    hard_cores: float,
+    memory_mib: float,
+    devices: float = 0.0,
+    *,
+    is_overload_allowed: bool = False,
 ) -> bool:
-    """Whether demand and memory of functions fit the nodes taken as one pool; ``explain_misfit`` places them."""
+    """Whether demand, memory and shares of devices fit the nodes taken as one pool; ``explain_misfit`` places them."""
     usable = usable_cores(problem.nodes)
     memory = sum(node.memory_mib for node in problem.nodes)
     return (
         (is_overload_allowed or demand_cores <= MAX_UTILISATION * usable)
         and hard_cores <= usable + _EPSILON
         and memory_mib <= memory + _EPSILON
+        and (devices <= 0 or devices <= len(devices_of(problem.nodes)) + 1e-6)
     )
 
 
 def explain_misfit(problem: Problem, plan: Plan) -> str | None:
     """Why the instances of a plan do not fit the nodes, or ``None`` when they do.
 
-    Instances are placed largest first, each on the first node with room: exact for one node. For several it may refuse a plan
-    that a cleverer placement would fit, but never accepts one that has none.
+    Instances are placed largest first, those on devices before others, each on the first node with room and there on the part
+    of a device that wastes least: exact for one node without devices. Otherwise it may refuse a plan that a cleverer placement
+    would fit, but never accepts one that has none.
     """
-    free = [[node.memory_mib, node.usable_cores] for node in problem.nodes]
-    is_hard = problem.capabilities.is_share_hard
+    return _packed(problem, plan)[1]
+
+
+def _packed(problem: Problem, plan: Plan) -> tuple[list[NodeRoom], str | None]:
+    """The nodes once the instances of a plan are placed, and why one of them could not be."""
+    nodes = [NodeRoom(node) for node in problem.nodes]
     instances = [function for function in plan.functions for _ in range(function.instances)]
-    for function in sorted(instances, key=lambda each: (-each.memory_mib, -each.cpu_cores)):
-        cores = function.cpu_cores if is_hard else 0.0
-        for node in free:
-            if node[0] >= function.memory_mib - 1e-3 and node[1] >= cores - _EPSILON:
-                node[0] -= function.memory_mib
-                node[1] -= cores
-                break
-        else:
-            needed = f"{function.memory_mib:.0f} MiB" + (f" and {cores:g} cores" if is_hard else "")
-            return f"no node has room for an instance of {'+'.join(function.stages)} with {needed}"
-    return None
+    for function in sorted(instances, key=lambda each: (-each.device_fraction, -each.memory_mib, -each.cpu_cores)):
+        if not _place(problem, nodes, function):
+            return nodes, _misfit(problem, function)
+    return nodes, None
+
+
+def _place(problem: Problem, nodes: list[NodeRoom], function: FunctionPlan) -> bool:
+    """Take an instance of a function out of the first node with room."""
+    cores = function.cpu_cores if problem.capabilities.is_share_hard else 0.0
+    need = device_need(problem, function)
+    return any(node.take(function.memory_mib, cores, need) for node in nodes)
+
+
+def device_need(problem: Problem, function: FunctionPlan) -> DeviceNeed | None:
+    """What an instance of a function needs of a device; nothing on CPUs."""
+    if function.device != "gpu":
+        return None
+    mask = problem.app.graph.mask(function.stages)
+    return DeviceNeed(function.device_fraction, device_memory_mib(problem, mask, function.max_batch))
+
+
+def _misfit(problem: Problem, function: FunctionPlan) -> str:
+    needed = f"{function.memory_mib:.0f} MiB"
+    if problem.capabilities.is_share_hard:
+        needed += f" and {function.cpu_cores:g} cores"
+    need = device_need(problem, function)
+    if need is not None:
+        needed += f", {need.share_fraction:.2f} of a device and {need.memory_mib:.0f} MiB on it"
+    return f"no node has room for an instance of {'+'.join(function.stages)} with {needed}"
 
 
 def with_spare_room(problem: Problem, plan: Plan) -> Plan:
-    """The plan with ``max_instances`` lowered to what the memory that the plan leaves free permits each function alone."""
+    """The plan with ``max_instances`` lowered to what the room that the plan leaves free permits each function alone."""
     free = sum(node.memory_mib for node in problem.nodes) - sum(each.instances * each.memory_mib for each in plan.functions)
     functions = tuple(
         msgspec.structs.replace(
-            each, max_instances=min(each.max_instances, each.instances + max(0, math.floor(free / max(each.memory_mib, 1e-3))))
+            each,
+            max_instances=min(
+                each.max_instances,
+                each.instances + max(0, math.floor(free / max(each.memory_mib, 1e-3))),
+                each.instances + _spare_on_devices(problem, plan, each),
+            ),
         )
         for each in plan.functions
     )
     return msgspec.structs.replace(plan, functions=functions)
+
+
+def _spare_on_devices(problem: Problem, plan: Plan, function: FunctionPlan) -> int:
+    """How many more instances of a function the devices hold beside a plan, up to what it may have at most."""
+    more = max(0, function.max_instances - function.instances)
+    if function.device != "gpu" or not more:
+        return more
+    nodes, _ = _packed(problem, plan)
+    return next((count for count in range(more) if not _place(problem, nodes, function)), more)

@@ -62,18 +62,20 @@ def cheapest(
     cost_left = [0.0] * (count + 1)
     demand_left = [0.0] * (count + 1)
     memory_left = [0.0] * (count + 1)
+    devices_left = [0.0] * (count + 1)
     for at in reversed(range(count)):
         cost_left[at] = cost_left[at + 1] + min(choice.cost for choice in layers[at])
         demand_left[at] = demand_left[at + 1] + min(choice.demand_cores for choice in layers[at])
         memory_left[at] = memory_left[at + 1] + min(choice.memory_mib for choice in layers[at])
+        devices_left[at] = devices_left[at + 1] + min(choice.devices for choice in layers[at])
     best: list[tuple[float, int, tuple[Choice, ...]]] = []
     expanded = serial = 0
 
     def descend(
-        at: int, chosen: tuple[Choice, ...], finish: tuple[float, ...], sums: tuple[float, float, float, float]
+        at: int, chosen: tuple[Choice, ...], finish: tuple[float, ...], sums: tuple[float, float, float, float, float]
     ) -> bool:
         nonlocal expanded, serial
-        cost, demand, hard, memory = sums
+        cost, demand, hard, memory, devices = sums
         if at == count:
             serial += 1
             heapq.heappush(best, (-cost, -serial, chosen))
@@ -91,12 +93,19 @@ def cheapest(
             end = start + choice.time_us
             if end + tail[at] > limit_us:
                 continue
-            used = (total, demand + choice.demand_cores, hard + choice.hard_cores, memory + choice.memory_mib)
+            used = (
+                total,
+                demand + choice.demand_cores,
+                hard + choice.hard_cores,
+                memory + choice.memory_mib,
+                devices + choice.devices,
+            )
             if not fits(
                 problem,
                 used[1] + demand_left[at + 1],
                 used[2],
                 used[3] + memory_left[at + 1],
+                used[4] + devices_left[at + 1],
                 is_overload_allowed=is_overload_allowed,
             ):
                 continue
@@ -104,7 +113,7 @@ def cheapest(
                 return False
         return True
 
-    is_exact = descend(0, (), (), (0.0, 0.0, 0.0, 0.0))
+    is_exact = descend(0, (), (), (0.0, 0.0, 0.0, 0.0, 0.0))
     ordered = sorted(best, key=lambda each: (-each[0], -each[1]))
     return Found(tuple(chosen for _, _, chosen in ordered), expanded, is_exact)
 
