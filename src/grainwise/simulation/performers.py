@@ -35,6 +35,13 @@ class CountingStore:
             self.peak_bytes = live
         return handle
 
+    def adopt(self, handle: int, nbytes: int) -> None:
+        """A handle that lives already; its bytes lie on the first node."""
+        self._nbytes[handle] = nbytes
+        self._next = max(self._next, handle)
+        self.live_bytes += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
     def node_of(self, handle: int) -> int:
         """Where the bytes behind a handle lie.
 

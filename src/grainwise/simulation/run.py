@@ -51,6 +51,7 @@ class Simulation:
         append: where the log goes.
         observers: see every event.
         compute: answers planning problems.
+        controller: one that remembers what went before; without it a fresh one.
 
     Raises:
         ConfigurationError: the apps or their kinds of requests do not fit.
@@ -67,10 +68,11 @@ class Simulation:
         append: Append | None = None,
         observers: tuple[Observer, ...] = (),
         compute: Callable[[Problem], PlanTable] = compute,
+        controller: Controller | None = None,
     ) -> None:
         self.scenario = scenario
         self.apps = checked(scenario.apps)
-        self.controller = Controller()
+        self.controller = controller if controller is not None else Controller()
         self.loop = VirtualLoop(self.controller, append=append, observers=observers)
         self.store = CountingStore()
         cluster = scenario.cluster
@@ -138,11 +140,10 @@ class Simulation:
         """
         loop, scenario = self.loop, self.scenario
         self.deploy()
-        self.origin = loop.now
-        end = self.origin + scenario.duration_us
+        end = loop.now + scenario.duration_us
         failures = expand(scenario.failures, scenario.duration_us, SplitMix64(stream_seed(scenario.seed, _FAILURES)))
-        self.failing.schedule(failures, self.origin)
-        self._pull(None)
+        self.failing.schedule(failures, loop.now)
+        self.begin()
         parts = 200 if on_progress is not None else 1
         for part in range(1, parts + 1):
             loop.run_until(self.origin + scenario.duration_us * part // parts)
@@ -150,6 +151,11 @@ class Simulation:
                 on_progress(part / parts)
         if self.in_flight:
             loop.run_until(end + DRAIN_LIMIT, lambda: not self.in_flight)
+
+    def begin(self) -> None:
+        """Let the traffic come from now on."""
+        self.origin = self.loop.now
+        self._pull(None)
 
     def offer(self, arrival: Arrival) -> None:
         """A request comes at ``origin + arrival.at``; for closed loops and tests."""

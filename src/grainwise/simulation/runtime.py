@@ -73,8 +73,11 @@ class SimulatedRuntime:
 
     # Runtime
 
-    def start(self, action: StartInstance) -> None:
-        """Ready after process, import and load as the profile measured them, and the first call where instances warm up."""
+    def start(self, action: StartInstance, spent_us: Micros = 0) -> None:
+        """Ready after process, import and load as the profile measured them, and the first call where instances warm up.
+
+        Here and below ``spent_us`` of what it takes are over already.
+        """
         app, node = self._apps[action.app], self.machines[action.node]
         if not node.is_up:
             raise SimulationError(f"instance {action.instance} is started on {action.node}, which is down")
@@ -88,7 +91,7 @@ class SimulatedRuntime:
             action.instance, process, int(cold.import_us * slow), load, first_call, action.memory_mib
         )  # fmt: skip
         took = process + ready.import_us + load + first_call
-        self._tell_later(instance, took, self._ready, (instance, ready))
+        self._tell_later(instance, left_us(took, spent_us), self._ready, (instance, ready))
 
     def stop(self, action: StopInstance) -> None:
         """Ended a little later."""
@@ -101,7 +104,7 @@ class SimulatedRuntime:
         """Ended a little later; what it ran is dropped."""
         self._end(action.instance)
 
-    def load(self, action: LoadStages) -> None:
+    def load(self, action: LoadStages, spent_us: Micros = 0) -> None:
         """The further stages are there after load and first call."""
         instance = self.instances.get(action.instance)
         if instance is None:
@@ -111,9 +114,10 @@ class SimulatedRuntime:
         instance.phase = "loading"
         node = instance.node
         load, first_call = self._load_us(instance, action.stages & ~instance.stages, node.slowness / node.speed)
-        self._tell_later(instance, load + first_call, self._loaded, (instance, action, load + first_call))
+        took = load + first_call
+        self._tell_later(instance, left_us(took, spent_us), self._loaded, (instance, action, took))
 
-    def invoke(self, action: Invoke) -> None:
+    def invoke(self, action: Invoke, spent_us: Micros = 0) -> None:
         """Done after the hop and the calls of the stages."""
         instance = self.instances.get(action.instance)
         if instance is None:
@@ -145,13 +149,28 @@ class SimulatedRuntime:
             elapsed = hop_us(elapsed, app.hop_residuals, luck, action.extent)
         elapsed += service
         loop = self._loop
+        if spent_us:
+            elapsed = left_us(elapsed, spent_us)
         at = loop.now + elapsed + node.signal_us
         loop.schedule(at, COMPLETION, self._done, (instance, action, works, spans, service))
-        if len(spans) > 1 and elapsed > action.limit_us // 2:
+        if len(spans) > 1 and elapsed > action.limit_us // 2 and not spent_us:
             self._progress(instance, action, elapsed - service, spans)
 
     def cancel(self, action: CancelInvocation) -> None:
         """Too late: an invocation begins when it is told, and one of its events follows all the same."""
+
+    # For a world that goes on from a state of the controller
+
+    def recall(self, app: str, request: int, kind: int, scale: float) -> None:
+        """A request is in flight, and its values are in the store."""
+        self._requests[request] = (kind, scale, self._apps[app].service.luck(request))
+
+    def stand(self, number: int, app: str, node: str, stages: int, device: str) -> None:
+        """An instance is there, holds its stages and is idle."""
+        machine = self.machines[node]
+        instance = SimulatedInstance(number, self._apps[app], machine, stages, machine.speed_on(device))
+        instance.phase = "ready"
+        self.instances[number] = instance
 
     # What takes time
 
@@ -312,6 +331,11 @@ class SimulatedRuntime:
     def nodes(self) -> tuple[Node, ...]:
         """The machines that are up, as the controller sees them."""
         return tuple(machine.cluster_node.node for machine in self.machines.values() if machine.is_up)
+
+
+def left_us(took: Micros, spent: Micros) -> Micros:
+    """What is left of something that takes ``took``, ``spent`` after it began; a tenth where it should be over already."""
+    return took if not spent else max(took - spent, took // 10, 1)
 
 
 def _first_calls(instance: SimulatedInstance, spans: list[StageSpan], slow: float) -> Micros:
