@@ -31,9 +31,17 @@ class GroupCost(Struct, frozen=True):
 
 
 def group_cost(
-    graph: Graph, extent: Extent, cpu_cores: float, model: LatencyModel, workload: Workload, max_batches: Sequence[int]
+    graph: Graph,
+    extent: Extent,
+    cpu_cores: float,
+    model: LatencyModel,
+    workload: Workload,
+    max_batches: Sequence[int],
+    gpu_share_fraction: float = 0.0,
 ) -> GroupCost:
     """What a batch of ``extent`` is predicted to take on ``cpu_cores``; stages after the first by their mean sizes.
+
+    With a share of a device the stages that were profiled on one run there.
 
     ``max_batches`` has the declared batch of every stage of the graph: a stage is called once for each chunk of that many, so
     the fixed part of a stage that takes one item at a time is a part of every item.
@@ -44,15 +52,15 @@ def group_cost(
     unit = _items(graph, workload, extent)
     for stage in extent.stages:
         stage_model = model.stages[stage]
-        share = stage_model.share_factor(cpu_cores)
+        of_batch, of_item, of_size, share = stage_model.coefficients(cpu_cores, gpu_share_fraction)
         per_item = workload.items[stage] / unit
         calls = per_item / max_batches[stage]
-        fixed += stage_model.intercept_us * share * max(0.0, min(1.0, per_item) - calls)
-        item += (stage_model.intercept_us * calls + stage_model.per_item_us * per_item) * share
+        fixed += of_batch * share * max(0.0, min(1.0, per_item) - calls)
+        item += (of_batch * calls + of_item * per_item) * share
         if stage == first:
-            size += stage_model.per_size_us * share
+            size += of_size * share
         else:
-            item += stage_model.per_size_us * share * per_item * workload.item_size[stage]
+            item += of_size * share * per_item * workload.item_size[stage]
         factor = max(factor, stage_model.residual_quantiles[-1])
         first_call += stage_model.first_call_us
     mean_size = workload.item_size[first] * workload.items[first] / unit

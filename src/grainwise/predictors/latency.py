@@ -77,12 +77,15 @@ class StageModel(Struct, frozen=True, omit_defaults=True):
         """Factor on the one-core run time at ``cpu_cores``."""
         return _interpolated(self.share_cores, self.share_factors, cpu_cores)
 
-    def coefficients(self, cpu_cores: float, gpu_share: float = 0.0) -> tuple[float, float, float]:
-        """Mean microseconds of a batch, of each of its items and of each unit of their sizes; ``gpu_share`` of 0: on cores."""
+    def coefficients(self, cpu_cores: float, gpu_share: float = 0.0) -> tuple[float, float, float, float]:
+        """Mean microseconds of a batch, of each item and of each unit of size, and the factor on all three.
+
+        ``gpu_share`` of 0: on cores, where the factor is that of the CPU share; on a device it is 1.
+        """
         factor = self.share_factor(cpu_cores)
         if gpu_share > 0 and self.device is not None:
-            return self.device.coefficients(factor, gpu_share)
-        return self.intercept_us * factor, self.per_item_us * factor, self.per_size_us * factor
+            return *self.device.coefficients(factor, gpu_share), 1.0
+        return self.intercept_us, self.per_item_us, self.per_size_us, factor
 
     def predict(self, items: float, size_sum: float, cpu_cores: float, gpu_share: float = 0.0) -> Estimate:
         """Run time of one batch of ``items`` whose sizes add up to ``size_sum``, on a share of a GPU unless that is 0."""

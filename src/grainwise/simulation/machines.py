@@ -8,7 +8,7 @@ from grainwise.domain.time import Micros
 from grainwise.simulation.app import SimulatedApp
 from grainwise.simulation.cluster import ClusterNode
 from grainwise.simulation.contents import Contents, Work
-from grainwise.simulation.service import Call, ServiceTimes, residual_table
+from grainwise.simulation.service import Call, DevicePart, ServiceTimes, residual_table
 
 
 class AppInside:
@@ -27,7 +27,8 @@ class AppInside:
         self.contents = Contents(spec.graph, simulated.kinds)
         self.is_calibrated = all(kind.factors and kind.splits for kind in simulated.kinds)
         batches = [stage.max_batch for stage in declared]
-        self.service = ServiceTimes(simulated.model, batches, simulated.residuals, seed)
+        on_host = sum(1 << index for index, stage in enumerate(declared) if stage.device == "cpu")
+        self.service = ServiceTimes(simulated.model, batches, simulated.residuals, seed, on_host)
         self.single: dict[tuple[object, ...], tuple[Sequence[Work], Sequence[Call], Micros]] = {}
         """Answers for invocations of one item, which are most; the hop is right where there is one node."""
 
@@ -73,15 +74,19 @@ class Machine:
 class SimulatedInstance:
     """One instance between its start and its end."""
 
-    __slots__ = ("app", "cold", "invocation", "node", "number", "phase", "slowness", "speed", "stages", "will_hang")
+    __slots__ = ("app", "cold", "invocation", "node", "number", "part", "phase", "slowness", "speed", "stages", "will_hang")
 
-    def __init__(self, number: int, app: AppInside, node: Machine, stages: int, speed: float) -> None:
+    def __init__(
+        self, number: int, app: AppInside, node: Machine, stages: int, speed: float, part: DevicePart | None = None
+    ) -> None:
         self.number = number
         self.app = app
         self.node = node
         self.stages = stages
         self.speed = speed
         """Relative to what the profile was measured on: of the node's cores, or of the device that it has a part of."""
+        self.part = part
+        """What it has of a device; ``None`` on cores alone."""
         self.phase: Literal["starting", "ready", "loading"] = "starting"
         self.invocation: Invoke | None = None
         self.will_hang = False

@@ -24,7 +24,7 @@ from grainwise.simulation.contents import MAX_WORKS, Value, Work
 from grainwise.simulation.loop import COMPLETION, VirtualLoop
 from grainwise.simulation.machines import AppInside, Machine, SimulatedInstance
 from grainwise.simulation.performers import CountingStore, SimulationError
-from grainwise.simulation.service import Call, another_luck, hop_us, served
+from grainwise.simulation.service import Call, DevicePart, another_luck, hop_us, served
 
 STOP_US: Micros = MILLISECOND
 """From asking an instance to end until its memory is free."""
@@ -82,7 +82,8 @@ class SimulatedRuntime:
         if not node.is_up:
             raise SimulationError(f"instance {action.instance} is started on {action.node}, which is down")
         speed = node.speed_on(action.device)
-        instance = self.instances[action.instance] = SimulatedInstance(action.instance, app, node, action.stages, speed)
+        part = DevicePart(action.gpu_share_fraction, node.speed) if action.device else None
+        instance = self.instances[action.instance] = SimulatedInstance(action.instance, app, node, action.stages, speed, part)
         slow = node.slowness / node.speed
         cold = app.model.cold
         process = int(cold.process_us * slow) + node.cluster_node.provision_us
@@ -218,10 +219,10 @@ class SimulatedRuntime:
     ) -> tuple[Sequence[Work], Sequence[Call], Micros]:
         """What each item comes to, the calls of the stages for all of them together, and the hop."""
         extent, requests, items, cores = action.extent, self._requests, action.items, action.cpu_cores
-        first, node, speed = items[0], instance.node, instance.speed
+        first, node, speed, part = items[0], instance.node, instance.speed, instance.part
         is_single = len(items) == 1 and first.hi - first.lo == 1
         if is_single:
-            key = (extent, inside[0], inside[1], cores, speed, first.path, first.lo)
+            key = (extent, inside[0], inside[1], cores, speed, part, first.path, first.lo)
             known = app.single.get(key)
             if known is not None:
                 return known if self._is_one_node else (known[0], known[1], self._hop_us(app, node, action))
@@ -247,7 +248,9 @@ class SimulatedRuntime:
             if stage in totals:
                 count, size_sum = totals[stage]
                 factor, split = weights.get(stage, (float(count), float(count)))
-                calls.extend(app.service.calls(stage, count, size_sum, cores, speed, work=factor / count, split=split / count))
+                calls.extend(
+                    app.service.calls(stage, count, size_sum, cores, speed, work=factor / count, split=split / count, part=part)
+                )
         answer = (works, calls, self._hop_us(app, node, action))
         if is_single and len(app.single) < MAX_WORKS:
             app.single[key] = answer

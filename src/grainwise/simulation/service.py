@@ -5,6 +5,7 @@ luck under every policy and every granularity, which makes runs comparable in pa
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from grainwise.control.events import StageSpan
 from grainwise.domain.errors import ConfigurationError
@@ -22,6 +23,13 @@ Call = tuple[int, int, float, float, tuple[float, ...], int]
 """One call of a stage: stage, items, sum of sizes, mean microseconds, residuals, and what tells it from other calls."""
 
 
+class DevicePart(NamedTuple):
+    """What an instance has of a device, and how fast the cores beside it are relative to the profiled ones."""
+
+    share_fraction: float
+    host_speed: float
+
+
 class ServiceTimes:
     """Draws durations of calls of one app.
 
@@ -30,13 +38,19 @@ class ServiceTimes:
         max_batches: the declared batch of each stage of the graph.
         residuals: per stage, measured over predicted run times, all equally likely; empty for none.
         seed: of the run and the app.
+        on_host: stages that stay on the cores of an instance that has a part of a device, as a mask.
 
     Raises:
         ConfigurationError: a stage has no model, or a residual is negative.
     """
 
     def __init__(
-        self, model: LatencyModel, max_batches: Sequence[int], residuals: Sequence[Sequence[float]], seed: int
+        self,
+        model: LatencyModel,
+        max_batches: Sequence[int],
+        residuals: Sequence[Sequence[float]],
+        seed: int,
+        on_host: int = 0,
     ) -> None:
         if len(model.stages) != len(max_batches) or len(residuals) not in (0, len(max_batches)):
             raise ConfigurationError(f"the latency model has {len(model.stages)} stages, the app {len(max_batches)}")
@@ -44,7 +58,9 @@ class ServiceTimes:
         self._max_batches = tuple(max_batches)
         self._tables = tuple(residual_table(each) for each in residuals) or ((1.0,) * RESIDUALS,) * len(max_batches)
         self._seed = mixed(seed)
+        self._on_host = on_host
         self._factors: dict[tuple[int, float, float], float] = {}
+        self._on_part: dict[tuple[int, float, float, DevicePart], tuple[float, float, float]] = {}
 
     def calls(
         self,
@@ -56,15 +72,25 @@ class ServiceTimes:
         *,
         work: float = 1.0,
         split: float = 1.0,
+        part: DevicePart | None = None,
     ) -> list[Call]:
         """The calls in which a stage runs ``items``, each of its own batch, on a machine ``speed`` times the profiled one.
 
-        They take ``work`` times what their sizes predict, and are ``split`` times as many as batches need.
+        They take ``work`` times what their sizes predict, and are ``split`` times as many as batches need. With ``part`` a
+        stage that was profiled on a device runs there, ``speed`` being that of the device.
         """
-        factor = self._factors.get((stage, cpu_cores, speed))
         model = self._stages[stage]
-        if factor is None:
-            factor = self._factors[(stage, cpu_cores, speed)] = model.share_factor(cpu_cores) / speed
+        if part is not None and self._on_host >> stage & 1:
+            part, speed = None, part.host_speed
+        if part is not None and model.device is not None:
+            factor = 1.0
+            fixed, per_item, per_size = self._coefficients(stage, cpu_cores, speed, part)
+        else:
+            known = self._factors.get((stage, cpu_cores, speed))
+            if known is None:
+                known = self._factors[(stage, cpu_cores, speed)] = model.share_factor(cpu_cores) / speed
+            factor = known
+            fixed, per_item, per_size = model.intercept_us, model.per_item_us, model.per_size_us
         batch, table = self._max_batches[stage], self._tables[stage]
         if split > 1.0:
             # Calls of even length: which items have one shape is not known.
@@ -74,11 +100,25 @@ class ServiceTimes:
         found: list[Call] = []
         for number, lo in enumerate(range(0, items, batch)):
             count = min(batch, items - lo)
-            part = size_sum * count / items
-            mean = (model.intercept_us + model.per_item_us * count + model.per_size_us * part) * factor
+            size = size_sum * count / items
+            mean = (fixed + per_item * count + per_size * size) * factor
             salt = (stage + 1) * 0xA0761D6478BD642F + number * 0xE7037ED1A0B428DB & _MASK
-            found.append((stage, count, part, mean, table, salt))
+            found.append((stage, count, size, mean, table, salt))
         return found
+
+    def _coefficients(self, stage: int, cpu_cores: float, speed: float, part: DevicePart) -> tuple[float, float, float]:
+        """Microseconds of a batch, an item and a unit of size on a part of a device, each part at the speed of where it runs."""
+        key = (stage, cpu_cores, speed, part)
+        known = self._on_part.get(key)
+        if known is None:
+            model = self._stages[stage]
+            device = model.device
+            if device is None:
+                raise ConfigurationError(f"stage {stage} was not profiled on a device")
+            on_host = model.share_factor(cpu_cores) * speed / part.host_speed
+            fixed, per_item, per_size = device.coefficients(on_host, part.share_fraction)
+            known = self._on_part[key] = fixed / speed, per_item / speed, per_size / speed
+        return known
 
     def luck(self, request: int) -> int:
         """What the residuals of a request are chosen by."""
