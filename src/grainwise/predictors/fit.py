@@ -1,17 +1,22 @@
 """From a profile's points to the coefficients that predict: least squares on relative error, residuals, held-out error."""
 
 from collections.abc import Sequence
-from itertools import combinations
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ArtifactError
 from grainwise.domain.machine import HopModel
-from grainwise.predictors.latency import RESIDUAL_LEVELS, ColdStartModel, LatencyModel, StageModel
+from grainwise.predictors.device_fit import fit_device, scaled
+from grainwise.predictors.latency import RESIDUAL_LEVELS, ColdStartModel, DeviceModel, LatencyModel, StageModel, interpolated
+from grainwise.predictors.least_squares import least_squares
 from grainwise.predictors.workload import Workload
 from grainwise.profiles.artifact import Point, Profile, StageProfile, digest
+
+T = TypeVar("T")
 
 REFERENCE_CORES = 1.0
 UNKNOWN_ERROR_FRACTION = 0.5
@@ -32,17 +37,29 @@ class _Fit(Struct, frozen=True):
     coefficients: tuple[float, float, float]
     share_cores: tuple[float, ...]
     share_factors: tuple[float, ...]
+    device: DeviceModel | None = None
 
     def predict(self, point: Point) -> float:
         base, per_item, per_size = self.coefficients
-        model = StageModel(
-            base, per_item, per_size, self.share_cores, self.share_factors, (1.0,) * len(RESIDUAL_LEVELS), 0, 0, 0, 0
-        )
-        return model.predict(point.items, point.size_sum, point.cpu_cores).mean_us
+        even = (1.0,) * len(RESIDUAL_LEVELS)
+        model = StageModel(base, per_item, per_size, self.share_cores, self.share_factors, even, 0, 0, 0, 0, self.device)
+        return model.predict(point.items, point.size_sum, point.cpu_cores, point.gpu_share_fraction).mean_us
+
+    def factor(self, cpu_cores: float) -> float:
+        """Factor on the one-core run time of the host at ``cpu_cores``."""
+        return interpolated(self.share_cores, self.share_factors, cpu_cores)
+
+    def times(self, factor: float) -> "_Fit":
+        """The same, everything taking ``factor`` times as long."""
+        base, per_item, per_size = self.coefficients
+        device = None if self.device is None else scaled(self.device, factor)
+        return _Fit((base * factor, per_item * factor, per_size * factor), self.share_cores, self.share_factors, device)
 
 
 def latency_model(profile: Profile, spec: AppSpec | None = None) -> LatencyModel:
     """Fit every stage. Stages of one declaration share their points.
+
+    A stage with points on a device runs there: its error and its residuals are those of these points.
 
     With ``spec`` a stage is given at least the memory that it declares: samples may not have shown what it needs at worst.
 
@@ -56,7 +73,7 @@ def latency_model(profile: Profile, spec: AppSpec | None = None) -> LatencyModel
         if not points:
             raise ArtifactError(_unusable(stage))
         fit = _corrected(_as_means(_fit(points), points), profile, index)
-        errors = _held_out(points)
+        errors = _where_it_runs(points, _held_out(points))
         stages.append(
             StageModel(
                 *fit.coefficients,
@@ -67,10 +84,11 @@ def latency_model(profile: Profile, spec: AppSpec | None = None) -> LatencyModel
                 memory_mib=max(stage.memory_mib, hints.get(stage.declared, 0.0)),
                 load_us=stage.load_us,
                 first_call_us=stage.first_call_us,
+                device=_with_memory(fit.device, stage),
             )
         )
     cold = ColdStartModel(profile.cold.process_us, profile.cold.import_us)
-    return LatencyModel(tuple(stages), cold, profile.device_class, digest(profile))
+    return LatencyModel(tuple(stages), cold, profile.device_class, digest(profile), profile.device_context_mib)
 
 
 def workload_of(profile: Profile, rate_per_s: float) -> Workload:
@@ -99,7 +117,11 @@ def _variants(profile: Profile) -> tuple[tuple[float, ...], ...]:
         if not points:
             return ()
         fit = _fit(points)
-        work = [fit.predict(Point(items, size, size, REFERENCE_CORES)) if items else 0.0 for items, size in stage.samples]
+        share = 0.0 if fit.device is None else 1.0
+        work = [
+            fit.predict(Point(items, size, size, REFERENCE_CORES, gpu_share_fraction=share)) if items else 0.0
+            for items, size in stage.samples
+        ]
         mean = sum(work) / len(work)
         columns.append([each / mean if mean > 0 else 1.0 for each in work])
     return tuple(zip(*columns, strict=True))
@@ -130,10 +152,10 @@ def hop_model(profile: Profile) -> HopModel:
 
 
 def configurations(profile: Profile) -> list[Configuration]:
-    """Every usable configuration with its held-out error, the worst first: where a further measurement teaches most."""
+    """Every usable configuration on cores with its held-out error, the worst first: where another measurement teaches most."""
     found: list[Configuration] = []
     for index in range(len(profile.stages)):
-        points = _points(profile, index)
+        points = [point for point in _points(profile, index) if not point.gpu_share_fraction]
         errors = _held_out(points) or [UNKNOWN_ERROR_FRACTION] * len(points)
         found.extend(
             Configuration(index, point.items, point.size_sum, point.cpu_cores, error)
@@ -172,11 +194,43 @@ def _median(point: Point) -> float:
 
 
 def _fit(points: Sequence[Point]) -> _Fit:
+    on_cores = [point for point in points if not point.gpu_share_fraction]
+    on_device = [point for point in points if point.gpu_share_fraction]
+    if not on_device:
+        return _fit_on_cores(on_cores)
+    measured = [(point, _median(point)) for point in on_device]
+    if on_cores:
+        cores = _fit_on_cores(on_cores)
+        device = fit_device(measured, cores.factor)
+        return _Fit(cores.coefficients, cores.share_cores, cores.share_factors, device)
+    # Without a point on cores the host's part is taken to need the same CPU time on any share, and the stage, where no share of
+    # a device is named, a whole one.
+    shares = sorted({point.cpu_cores for point in on_device} | {REFERENCE_CORES})
+    device = fit_device(measured, lambda share: 1 / min(share, shares[-1]))
+    base, per_item, per_size = device.coefficients(1.0, 1.0)
+    return _Fit((base, per_item, per_size), tuple(shares), tuple(1 / share for share in shares), device)
+
+
+def _where_it_runs(points: Sequence[Point], values: Sequence[T]) -> list[T]:
+    """The values that belong to points on a device, or to all points where there is none."""
+    if not values or not any(point.gpu_share_fraction for point in points):
+        return list(values)
+    return [value for point, value in zip(points, values, strict=True) if point.gpu_share_fraction]
+
+
+def _with_memory(device: DeviceModel | None, stage: StageProfile) -> DeviceModel | None:
+    if device is None:
+        return None
+    return msgspec.structs.replace(device, memory_mib=stage.device_memory_mib, activation_mib=stage.activation_mib)
+
+
+def _fit_on_cores(points: Sequence[Point]) -> _Fit:
     cores = sorted({point.cpu_cores for point in points})
     reference = min(cores, key=lambda each: (abs(each - REFERENCE_CORES), each))
     at_reference = [point for point in points if point.cpu_cores == reference]
     scale = 1.0 if reference >= REFERENCE_CORES else reference
-    coefficients = _least_squares(at_reference)
+    rows = [(1.0, point.items, point.size_sum) for point in at_reference]
+    coefficients = least_squares(rows, [_median(point) for point in at_reference])
     # A profile without a point at one core is read as if the stage took the same CPU time there.
     coefficients = (coefficients[0] * scale, coefficients[1] * scale, coefficients[2] * scale)
     unit = _Fit(coefficients, (1.0,), (1.0,))
@@ -208,38 +262,8 @@ def _as_means(fit: _Fit, points: Sequence[Point]) -> _Fit:
     Medians are what noise of the machine moves least, so they are what is fitted; but load and cost follow from means. Every
     configuration counts alike.
     """
-    skew = float(np.mean([float(np.mean(point.latencies_us)) / _median(point) for point in points]))
-    base, per_item, per_size = fit.coefficients
-    return _Fit((base * skew, per_item * skew, per_size * skew), fit.share_cores, fit.share_factors)
-
-
-def _least_squares(points: Sequence[Point]) -> tuple[float, float, float]:
-    """Non-negative coefficients of (1, items, size) that minimise the squared relative error.
-
-    With three columns the active set is found by trying every subset; fewer columns win ties, so that a few points do not
-    give a size a weight that it has not shown.
-    """
-    rows = np.array([(1.0, point.items, point.size_sum) for point in points])
-    measured = np.array([_median(point) for point in points])
-    scaled = rows / measured[:, None]
-    best: tuple[float, float, float] = (float(np.mean(measured)), 0.0, 0.0)
-    best_error = float(np.sum((scaled @ np.array(best) - 1) ** 2))
-    for count in (1, 2, 3):
-        for columns in combinations(range(3), count):
-            part = scaled[:, columns]
-            norms = np.linalg.norm(part, axis=0)
-            if np.any(norms == 0) or np.linalg.matrix_rank(part / norms) < count:
-                continue
-            solved = np.linalg.lstsq(part / norms, np.ones(len(points)), rcond=None)[0] / norms
-            if np.any(solved < 0):
-                continue
-            error = float(np.sum((part @ solved - 1) ** 2))
-            if error < best_error * 0.98 - 1e-12:
-                values = [0.0, 0.0, 0.0]
-                for column, value in zip(columns, solved, strict=True):
-                    values[column] = float(value)
-                best, best_error = (values[0], values[1], values[2]), error
-    return best
+    skews = [float(np.mean(point.latencies_us)) / _median(point) for point in _where_it_runs(points, points)]
+    return fit.times(float(np.mean(skews)))
 
 
 def _held_out(points: Sequence[Point]) -> list[float]:
@@ -249,6 +273,9 @@ def _held_out(points: Sequence[Point]) -> list[float]:
     errors: list[float] = []
     for at, point in enumerate(points):
         rest = [*points[:at], *points[at + 1 :]]
+        if not point.gpu_share_fraction:
+            # What a device does says nothing of cores, unless it is all that is known.
+            rest = [each for each in rest if not each.gpu_share_fraction] or rest
         errors.append(abs(_fit(rest).predict(point) - _median(point)) / _median(point))
     return errors
 
@@ -257,9 +284,7 @@ def _corrected(fit: _Fit, profile: Profile, index: int) -> _Fit:
     """The same fit, its mean corrected by what live runs have shown."""
     if profile.calibration is None:
         return fit
-    factor = profile.calibration.stages[index].factor
-    base, per_item, per_size = fit.coefficients
-    return _Fit((base * factor, per_item * factor, per_size * factor), fit.share_cores, fit.share_factors)
+    return fit.times(profile.calibration.stages[index].factor)
 
 
 def _calibrated(profile: Profile, index: int) -> tuple[float, ...]:
@@ -273,4 +298,4 @@ def _quantiles(ratios: Sequence[float]) -> tuple[float, ...]:
 
 
 def _ratios(points: Sequence[Point], fit: _Fit) -> list[float]:
-    return [value / max(fit.predict(point), 1e-9) for point in points for value in point.latencies_us]
+    return [value / max(fit.predict(point), 1e-9) for point in _where_it_runs(points, points) for value in point.latencies_us]

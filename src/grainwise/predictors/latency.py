@@ -41,8 +41,8 @@ class DeviceModel(Struct, frozen=True):
 
     def coefficients(self, share_factor: float, gpu_share: float) -> tuple[float, float, float]:
         """Microseconds of a batch, of each item and of each unit of size, for a factor of the host part and a share."""
-        by_fixed = _interpolated(self.shares, self.fixed_factors, gpu_share)
-        by_item = _interpolated(self.shares, self.item_factors, gpu_share)
+        by_fixed = interpolated(self.shares, self.fixed_factors, gpu_share)
+        by_item = interpolated(self.shares, self.item_factors, gpu_share)
         return (
             self.host_intercept_us * share_factor + self.fixed_us * by_fixed,
             self.host_per_item_us * share_factor + self.per_item_us * by_item,
@@ -75,7 +75,7 @@ class StageModel(Struct, frozen=True, omit_defaults=True):
 
     def share_factor(self, cpu_cores: float) -> float:
         """Factor on the one-core run time at ``cpu_cores``."""
-        return _interpolated(self.share_cores, self.share_factors, cpu_cores)
+        return interpolated(self.share_cores, self.share_factors, cpu_cores)
 
     def coefficients(self, cpu_cores: float, gpu_share: float = 0.0) -> tuple[float, float, float, float]:
         """Mean microseconds of a batch, of each item and of each unit of size, and the factor on all three.
@@ -105,7 +105,7 @@ RESIDUAL_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 """Levels of ``StageModel.residual_quantiles``."""
 
 
-def _interpolated(points: tuple[float, ...], factors: tuple[float, ...], at: float) -> float:
+def interpolated(points: tuple[float, ...], factors: tuple[float, ...], at: float) -> float:
     """A table's factor, linear in ``1 / at``; below the first point in proportion to it, above the last one held."""
     if at <= points[0]:
         return factors[0] * points[0] / at

@@ -4,7 +4,6 @@ Reading and writing take and return bytes; only the doors touch files.
 """
 
 import hashlib
-import json
 from typing import Literal
 
 import msgspec
@@ -14,6 +13,7 @@ from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ArtifactError
 from grainwise.domain.machine import HopModel
 from grainwise.profiles.calibration import Calibration
+from grainwise.profiles.rendering import render
 
 SCHEMA = 1
 """Version of the artifact's layout; another version is refused."""
@@ -42,6 +42,7 @@ class MachineFacts(Struct, frozen=True, forbid_unknown_fields=True):
 class Point(Struct, frozen=True, forbid_unknown_fields=True):
     """One configuration of a stage: a batch of ``items`` with these sizes, run at ``cpu_cores``.
 
+    ``gpu_share_fraction`` is the part of a device that it was given besides, 0 for none.
     ``latencies_us`` are the durations of all warm repeats, in the order of measurement; empty unless ``outcome`` is ``ok``.
     """
 
@@ -52,6 +53,7 @@ class Point(Struct, frozen=True, forbid_unknown_fields=True):
     latencies_us: tuple[int, ...] = ()
     outcome: Outcome = "ok"
     detail: str = ""
+    gpu_share_fraction: float = 0.0
 
     @property
     def count(self) -> int:
@@ -76,7 +78,8 @@ class StageProfile(Struct, frozen=True, forbid_unknown_fields=True):
     ``items_per_request`` executions (fan-outs and branches counted), ``item_size`` as the stage's size function measures its
     input, ``output_bytes`` the mean length of one item's output. ``held_out_error_fraction`` is the mean relative error on
     configurations that were left out of the fit. ``samples`` has, for each sample request that ran to its end, the executions
-    of the stage and the sum of their sizes.
+    of the stage and the sum of their sizes. ``device_memory_mib`` is what its weights take on a device, ``activation_mib`` what
+    each item of a batch takes there while it runs.
     """
 
     name: str
@@ -90,6 +93,8 @@ class StageProfile(Struct, frozen=True, forbid_unknown_fields=True):
     points: tuple[Point, ...]
     held_out_error_fraction: float = 0.0
     samples: tuple[tuple[int, float], ...] = ()
+    device_memory_mib: float = 0.0
+    activation_mib: float = 0.0
 
 
 class ColdParts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +111,8 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     mean length of each entry value, ``libraries`` maps the names of loaded libraries to their versions. ``process_mib`` is the
     memory of an instance without any stage; it is the same figure as ``hop.process_mib``, which is what the planner reads.
     ``is_complete`` is false while the profiler has not yet spent its budget: such a profile can be resumed. ``calibration``
-    corrects what is predicted from the rest; None where there was none.
+    corrects what is predicted from the rest; None where there was none. ``device_context_mib`` is what an instance takes on a
+    device before it holds any stage.
     """
 
     schema: int
@@ -126,6 +132,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     stages: tuple[StageProfile, ...]
     is_complete: bool = True
     calibration: Calibration | None = None
+    device_context_mib: float = 0.0
 
 
 class _Head(Struct):
@@ -166,7 +173,19 @@ def write(profile: Profile) -> bytes:
     if profile.calibration is None:
         # A profile without one reads, and digests, as it did before there were any.
         del plain["calibration"]
-    return (_render(plain, 0) + "\n").encode()
+    _drop_unused(plain, ("device_context_mib",))
+    for stage in plain["stages"]:
+        _drop_unused(stage, ("device_memory_mib", "activation_mib"))
+        for point in stage["points"]:
+            _drop_unused(point, ("gpu_share_fraction",))
+    return (render(plain) + "\n").encode()
+
+
+def _drop_unused(record: dict[str, object], fields: tuple[str, ...]) -> None:
+    """Leave out what only devices have, so that a profile of CPUs reads, and digests, as it did before there were any."""
+    for field in fields:
+        if not record[field]:
+            del record[field]
 
 
 def digest(profile: Profile) -> str:
@@ -229,6 +248,7 @@ def _check_values(profile: Profile) -> None:
             for field, is_right in (
                 ("items", point.items >= 1),
                 ("cpu_cores", point.cpu_cores > 0),
+                ("gpu_share_fraction", 0 <= point.gpu_share_fraction <= 1),
                 ("latencies_us", bool(point.latencies_us) == (point.outcome == "ok")),
             ):
                 if not is_right:
@@ -271,23 +291,3 @@ def _numbers(place: str, record: Struct) -> list[tuple[str, float]]:
     """The numbers of a record, each with its full name."""
     values = [(field, getattr(record, field)) for field in record.__struct_fields__]
     return [(f"{place}.{field}", value) for field, value in values if isinstance(value, int | float)]
-
-
-def _render(value: object, depth: int) -> str:
-    """JSON with a line per field and per element, except that a mapping or list of plain values stays on one line."""
-    pad = " " * (2 * depth)
-    if isinstance(value, dict) and depth and all(_is_flat(item) for item in value.values()):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, dict):
-        rows = [f"{pad}  {json.dumps(key)}: {_render(item, depth + 1)}" for key, item in value.items()]
-        return "{\n" + ",\n".join(rows) + f"\n{pad}}}"
-    if isinstance(value, list | tuple) and not all(_is_flat(item) for item in value):
-        rows = [f"{pad}  {_render(item, depth + 1)}" for item in value]
-        return "[\n" + ",\n".join(rows) + f"\n{pad}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _is_flat(value: object) -> bool:
-    return not isinstance(value, dict) and not (
-        isinstance(value, list | tuple) and any(isinstance(item, dict | list | tuple) for item in value)
-    )

@@ -81,7 +81,7 @@ class ServiceTimes:
         """
         model = self._stages[stage]
         if part is not None and self._on_host >> stage & 1:
-            part, speed = None, part.host_speed
+            speed, part = part.host_speed, None
         if part is not None and model.device is not None:
             factor = 1.0
             fixed, per_item, per_size = self._coefficients(stage, cpu_cores, speed, part)
@@ -107,7 +107,7 @@ class ServiceTimes:
         return found
 
     def _coefficients(self, stage: int, cpu_cores: float, speed: float, part: DevicePart) -> tuple[float, float, float]:
-        """Microseconds of a batch, an item and a unit of size on a part of a device, each part at the speed of where it runs."""
+        """Microseconds of a batch, an item and a unit of size on a part of a device, each at the speed of where it runs."""
         key = (stage, cpu_cores, speed, part)
         known = self._on_part.get(key)
         if known is None:

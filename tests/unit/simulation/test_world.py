@@ -62,14 +62,14 @@ def test_a_function_on_a_device_runs_at_the_speed_of_the_device() -> None:
     device = Device("l4-0", "L4", 24_000.0)
     on = cluster(ClusterNode(Node("here", 8.0, 16_000.0, devices=(device,)), speed=2.0, device_speed={"L4": 5.0}))
     plain = simulated(app, (names(app),), hop=NO_HOP)
-    # The first stage is declared for a CPU: it stays on the cores of the node.
+    # The first declaration is for a CPU: its two stages stay on the cores of the node.
     stages = [msgspec.structs.replace(each, device="gpu" if at else "cpu") for at, each in enumerate(plain.spec.stages)]
     spec = msgspec.structs.replace(plain.spec, stages=tuple(stages))
     placed = msgspec.structs.replace(plain, spec=spec, plan=on_gpu(plain.plan, 0.5))
     seen = Seen([placed], [(0, "chain")], on=on).run()
     start = seen.actions(StartInstance)[0][0]
     assert (start.device, start.gpu_share_fraction) == ("l4-0", 0.5)
-    assert [at for _, at in seen.actions(Respond)] == [5_000 + 3 * 2_000]
+    assert [at for _, at in seen.actions(Respond)] == [2 * 5_000 + 2 * 2_000]
 
 
 def test_bytes_between_machines_take_the_network() -> None:
