@@ -9,6 +9,7 @@ fan-out, and instances that hold more stages than their function (adopted ones),
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -16,6 +17,7 @@ from msgspec import Struct
 from grainwise.domain.plan import Objective, Plan, Prediction
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
 from grainwise.predictors.groups import GroupFacts, Scenario, group_facts, source_bytes
+from grainwise.predictors.memo import FunctionKey, Memo
 from grainwise.predictors.paths import Paths
 from grainwise.predictors.queueing import NO_WAIT, Waiting, waiting
 from grainwise.predictors.samples import SAMPLES, Samples
@@ -24,7 +26,7 @@ from grainwise.predictors.station import Station, concurrency, held_cores, make_
 CAPACITY_ATTAINMENT = 0.98
 """The attainment that defines a plan's capacity."""
 
-_CAPACITY_STEPS = 12
+_CAPACITY_PART = 1 / 4096
 _CAPACITY_DOUBLINGS = 10
 
 
@@ -50,12 +52,20 @@ class Evaluation:
         scenario: app, model, workload, machines.
         plan: a legal plan of that app: every stage in exactly one function, an acyclic quotient.
         facts_by_mask: facts already derived for this scenario; new ones are added.
+        memo: what other plans of this scenario derived; new things are added. Its facts are used where none are given.
     """
 
-    def __init__(self, scenario: Scenario, plan: Plan, facts_by_mask: dict[int, GroupFacts] | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        facts_by_mask: dict[int, GroupFacts] | None = None,
+        memo: Memo | None = None,
+    ) -> None:
         self._scenario = scenario
         self._plan = plan
-        known: dict[int, GroupFacts] = {} if facts_by_mask is None else facts_by_mask
+        self._memo = Memo() if memo is None else memo
+        known = self._memo.facts if facts_by_mask is None else facts_by_mask
         graph = scenario.app.graph
         self._facts: list[GroupFacts] = []
         for function in plan.functions:
@@ -65,17 +75,22 @@ class Evaluation:
             self._facts.append(known[mask])
         self._paths = Paths(scenario, self._facts)
         self._shares = [held_cores(scenario, function.cpu_cores) for function in plan.functions]
+        self._keys: list[FunctionKey] = [
+            (facts.mask, function.cpu_cores, function.max_batch, function.instances, function.device_fraction)
+            for function, facts in zip(plan.functions, self._facts, strict=True)
+        ]
+        self._limit_us = scenario.app.slo.latency_ms * 1000
         self._exit_us = scenario.hop.latency_us(sum(source_bytes(graph, scenario.workload, source) for source in graph.outputs))
 
     def predict(self) -> Prediction:
         """The prediction at the forecast rate."""
         stations = self._stations(self._scenario.workload.rate_per_s)
-        latency = self._latency_us(stations)
+        latency = np.sort(self._latency_us(self._scenario.workload.rate_per_s, stations))
         return Prediction(
             p50_ms=_quantile(latency, 0.5) / 1000,
             p95_ms=_quantile(latency, 0.95) / 1000,
             p99_ms=_quantile(latency, 0.99) / 1000,
-            attainment=self._share_within(latency),
+            attainment=float(np.searchsorted(latency, self._limit_us, side="right")) / SAMPLES,
             capacity_per_s=self.capacity_per_s(CAPACITY_ATTAINMENT),
             billed_usd_per_hour=self._billed_usd_per_hour(stations),
             provisioned_usd_per_hour=self._provisioned_usd_per_hour(),
@@ -86,7 +101,8 @@ class Evaluation:
     def attainment(self, rate_per_s: float) -> float:
         """The fraction of requests of a run at ``rate_per_s`` that is answered within the SLO."""
         stations = self._stations(rate_per_s)
-        return self._share_within(self._latency_us(stations))
+        within = np.count_nonzero(self._latency_us(rate_per_s, stations) <= self._limit_us)
+        return float(within) / SAMPLES
 
     def attainment_at_forecast(self) -> float:
         """The same at the forecast rate."""
@@ -104,31 +120,53 @@ class Evaluation:
 
     def latency_ms(self, level: float) -> float:
         """The latency at the forecast rate that a fraction ``level`` of requests does not exceed."""
-        stations = self._stations(self._scenario.workload.rate_per_s)
-        return _quantile(self._latency_us(stations), level) / 1000
+        rate_per_s = self._scenario.workload.rate_per_s
+        return _quantile(np.sort(self._latency_us(rate_per_s, self._stations(rate_per_s))), level) / 1000
 
     def capacity_per_s(self, attainment: float) -> float:
-        """The highest rate at which the predicted attainment is at least ``attainment``, bisected to about a part in 4,000.
+        """The highest rate at which the predicted attainment is at least ``attainment``, to a part in 4,096 of a bracket of it.
 
-        Instances are the plan's ``instances``: what autoscaling could add is not counted.
+        Instances are the plan's ``instances``: what autoscaling could add is not counted. The bracket is narrowed by the
+        Illinois variant of false position (M. Dowell and P. Jarratt, 1971), with a bisection wherever that hardly helps.
         """
         unit = self._stations(1.0)
         # With one request per second a utilisation is the reciprocal of the rate that saturates.
         load = max(self._utilisation(unit), 1e-9)
         low, high = 0.0, 1 / load
-        if self.attainment(high * 1e-6) < attainment:
+        excess_low = self._excess(high * 1e-6, attainment)
+        if excess_low > 0:
             return 0.0
+        excess_high = self._excess(high, attainment)
         for _ in range(_CAPACITY_DOUBLINGS):
-            if self.attainment(high) < attainment:
+            if excess_high > 0:
                 break
-            low, high = high, 2 * high
-        for _ in range(_CAPACITY_STEPS):
-            middle = (low + high) / 2
-            if self.attainment(middle) >= attainment:
-                low = middle
+            low, high, excess_low = high, 2 * high, excess_high
+            excess_high = self._excess(high, attainment)
+        width = (high - low) * _CAPACITY_PART
+        is_low_stale = is_high_stale = is_halving = False
+        while high - low > width:
+            before = high - low
+            part = 0.5 if is_halving else excess_low / (excess_low - excess_high)
+            # Half of what is wanted away from either end: where the guess is good, the next step closes the bracket.
+            guess = min(max(low + before * part, low + width / 2), high - width / 2)
+            excess = self._excess(guess, attainment)
+            if excess <= 0:
+                low, excess_low = guess, excess
+                excess_high *= 0.5 if is_high_stale else 1.0
+                is_low_stale, is_high_stale = False, True
             else:
-                high = middle
+                high, excess_high = guess, excess
+                excess_low *= 0.5 if is_low_stale else 1.0
+                is_low_stale, is_high_stale = True, False
+            is_halving = not is_halving and high - low > before / 2
         return low
+
+    def _excess(self, rate_per_s: float, attainment: float) -> float:
+        """Above 0 where the attainment at a rate is below ``attainment``; about linear in the rate below saturation."""
+        within = max(0, math.ceil(attainment * SAMPLES - 1e-9) - 1)
+        stations = self._stations(rate_per_s)
+        longest = np.partition(self._latency_us(rate_per_s, stations), within)[within]
+        return 1.0 - self._limit_us / float(longest) if longest > 0 else -1.0
 
     def breakdown(self) -> Breakdown:
         """Where time and resources go at the forecast rate, by means."""
@@ -184,17 +222,26 @@ class Evaluation:
         )
 
     def _stations(self, rate_per_s: float) -> list[Station]:
+        if rate_per_s != self._scenario.workload.rate_per_s:
+            return self._derived(rate_per_s, range(len(self._facts)))
+        known = self._memo.stations
+        missing = [at for at, key in enumerate(self._keys) if key not in known]
+        for at, station in zip(missing, self._derived(rate_per_s, missing), strict=True):
+            known[self._keys[at]] = station
+        return [known[key] for key in self._keys]
+
+    def _derived(self, rate_per_s: float, places: Sequence[int]) -> list[Station]:
         return [
             make_station(
                 self._scenario,
-                facts,
-                cpu_cores=share,
-                max_batch=function.max_batch,
-                instances=function.instances,
+                self._facts[at],
+                cpu_cores=self._shares[at],
+                max_batch=self._plan.functions[at].max_batch,
+                instances=self._plan.functions[at].instances,
                 rate_per_s=rate_per_s,
-                gpu_share=function.device_fraction,
+                gpu_share=self._plan.functions[at].device_fraction,
             )
-            for function, facts, share in zip(self._plan.functions, self._facts, self._shares, strict=True)
+            for at in places
         ]
 
     def _utilisation(self, stations: list[Station]) -> float:
@@ -236,14 +283,15 @@ class Evaluation:
             found.append(Waiting(node.probability * part, node.mean_us * part, node.is_growing))
         return found
 
-    def _latency_us(self, stations: list[Station]) -> Samples:
-        """Samples of the latency, in increasing order."""
-        latency: Samples = np.sort(self._paths.latency_us(stations, self._waits_for_cores(stations)) + self._exit_us)
+    def _latency_us(self, rate_per_s: float, stations: list[Station]) -> Samples:
+        """Samples of the latency, in no order."""
+        known = self._memo.own_us if rate_per_s == self._scenario.workload.rate_per_s else {}
+        for group, (key, station) in enumerate(zip(self._keys, stations, strict=True)):
+            if key not in known:
+                known[key] = self._paths.own_us(group, station)
+        own_us = [known[key] for key in self._keys]
+        latency: Samples = self._paths.latency_us(own_us, self._waits_for_cores(stations)) + self._exit_us
         return latency
-
-    def _share_within(self, ordered: Samples) -> float:
-        limit = self._scenario.app.slo.latency_ms * 1000
-        return float(np.searchsorted(ordered, limit, side="right")) / SAMPLES
 
     def _error_fraction(self, stations: list[Station]) -> float:
         """Held-out errors of the stages, weighted by their part of the run time."""

@@ -7,6 +7,7 @@ serves some branches of a ``choose`` delays only the requests that take one of t
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,32 +40,32 @@ class Paths:
         self._taken = [None if branch is None else self._takes(branch) for branch in found]
         self._served = [self._serves(group) for group in facts]
 
-    def latency_us(self, stations: Sequence[Station], held: Sequence[Waiting]) -> Samples:
+    def latency_us(self, own_us: Sequence[Samples], held: Sequence[Waiting]) -> Samples:
         """Samples of the longest path, in no order.
 
         Args:
-            stations: the functions under a load, in the order of ``facts``.
+            own_us: what each function adds by itself, in the order of ``facts``; see ``own_us``.
             held: for each of them the wait for cores that others hold.
         """
-        finish: list[Samples | float] = [0.0] * len(stations)
+        finish: list[Samples | float] = [0.0] * len(own_us)
         longest: Samples = np.zeros(SAMPLES)
         for group in self.order:
+            first = self._facts[group].extent.stages[0]
             start: Samples | float = 0.0
             for other in self.before[group]:
                 start = np.maximum(start, finish[other])
-            spent = self._spent_us(self._facts[group], stations[group], held[group])
+            spent = own_us[group] + waits(held[group], 2 * self._count + first, 4 * self._count + first)
             served = self._served[group]
             finish[group] = start + (spent if served is None else spent * served)
             longest = np.maximum(longest, finish[group])
         return longest
 
-    def _spent_us(self, facts: GroupFacts, station: Station, held: Waiting) -> Samples:
-        """Time that one function adds to the requests that it serves."""
-        model = self._scenario.model
+    def own_us(self, group: int, station: Station) -> Samples:
+        """Time that one function adds to the requests that it serves, but for the wait for cores that others hold."""
+        facts, model = self._facts[group], self._scenario.model
         first = facts.extent.stages[0]
         total = np.full(SAMPLES, station.rounds * station.hop_us)
         total = total + waits(station.wait, self._count + first, 3 * self._count + first)
-        total = total + waits(held, 2 * self._count + first, 4 * self._count + first)
         for index, executions, max_batch, time in zip(
             facts.extent.stages, facts.executions, facts.max_batches, station.stage_us, strict=True
         ):
@@ -91,10 +92,8 @@ class Paths:
         variants = self._scenario.workload.variants
         if not variants:
             return 1.0
-        kinds = (levels(self._variant_column) * len(variants)).astype(np.int64)
-        factors = np.array([variant[index] for variant in variants])[kinds]
         together = max(1.0, station.batch / max(facts.items, 1.0))
-        return 1.0 + (factors - 1.0) / together
+        return 1.0 + _beside_mean(self._variant_column, tuple(variant[index] for variant in variants)) / together
 
     def _takes(self, branch: Branch) -> Samples:
         draws = levels(5 * self._count + branch.draw)
@@ -109,6 +108,15 @@ class Paths:
                 return None
             served = np.maximum(served, taken)
         return served
+
+
+@lru_cache(maxsize=256)
+def _beside_mean(column: int, factors: tuple[float, ...]) -> Samples:
+    """For each sample the factor of its kind of request, less 1."""
+    kinds = (levels(column) * len(factors)).astype(np.int64)
+    values: Samples = np.array(factors)[kinds] - 1.0
+    values.setflags(write=False)
+    return values
 
 
 def _predecessors(facts: Sequence[GroupFacts], stage_predecessors: tuple[int, ...]) -> list[list[int]]:
