@@ -1,0 +1,335 @@
+"""The third model of what a plan is worth: the product's own controller, run in virtual time over arrivals as forecast.
+
+Each plan is run in a world that is made of nothing but the planning problem: from the present state where there is a snapshot,
+so that a change pays for its cold starts and for memory held twice, else from the moment at which the plan is up. All plans
+see the same arrivals, the same requests and the same luck (common random numbers: Heikes, Montgomery and Rardin, Simulation 27,
+1976), and plans that are clearly beaten are not run again, which leaves the budget to those that may win.
+
+The budget is a number of handled events, so that an answer does not depend on how fast a machine is.
+
+Left out: slowdown by neighbours on one machine and the time that bytes take between machines, of which a problem says nothing;
+failures; the slow loop itself, which rests while a plan is judged.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from grainwise.domain.config import AppConfig
+from grainwise.domain.errors import CapacityError, ConfigurationError
+from grainwise.domain.machine import Prices
+from grainwise.domain.plan import Plan
+from grainwise.domain.time import SECOND, Micros, from_ms
+from grainwise.predictors.cost import provisioned_usd_per_hour
+from grainwise.predictors.evaluator import Band, EvaluatorName, Judgement
+from grainwise.predictors.groups import Scenario, scope_items
+from grainwise.simulation.app import SimulatedApp
+from grainwise.simulation.bands import fraction_band, mean_band
+from grainwise.simulation.capacity import ATTAINMENT, bisect_rate
+from grainwise.simulation.cluster import Cluster, ClusterNode, Network
+from grainwise.simulation.imagined import imagined
+from grainwise.simulation.resumed import Present
+from grainwise.simulation.run import Scenario as Run
+from grainwise.simulation.run import Simulation, stream_seed
+from grainwise.simulation.tally import Tally
+from grainwise.workloads.processes import Constant, Gamma, Poisson
+from grainwise.workloads.traffic import Stream, Traffic, open_arrivals
+
+EVENTS = 40_000
+"""Events that one question may handle in all."""
+
+REQUESTS = 300
+"""A run is to see so many requests of the app, within the bounds that follow."""
+
+SHORTEST: Micros = 20 * SECOND
+LONGEST: Micros = 120 * SECOND
+LEAST: Micros = 2 * SECOND
+"""No run is shorter than this, however many events a second has."""
+
+REPLICATIONS = 8
+SURE_FRACTION = 0.005
+"""Ranges of attainment that reach no further than this to either side are narrow enough."""
+
+RATE_WINDOW_S = 5
+"""Other apps go on at the rate of so many seconds past."""
+
+CAPACITY_RUNS = 3
+_FIRST_PART = 0.6
+"""The part of the budget that the first run of every plan may use."""
+
+_RUNAWAY = 4
+"""A run that handles so many times the events that were expected of it is cut off."""
+
+
+class Outcome(Struct, frozen=True):
+    """One run of one plan: by part of the run how many requests came and were answered in time, and what the app cost.
+
+    ``refusal`` says why the plan was never served.
+    """
+
+    offered: tuple[int, ...]
+    met: tuple[int, ...]
+    usd_per_hour: float
+    events: int
+    refusal: str = ""
+
+
+Play = Callable[[Plan, int, Micros, int], Outcome]
+"""Runs a plan: the seed, the length of the run, and the events after which it is cut off."""
+
+
+class Rollout:
+    """Implements ``predictors.evaluator.PlanEvaluator``.
+
+    Args:
+        with_capacity: also bisect the capacity of each plan once it is up; takes many runs, outside the budget.
+        config: how an app is controlled where no snapshot says so.
+        events: the budget of one question. A plan is run at least once, whatever that takes.
+
+    A plan that finds no room is no error: its attainment is 0, and ``Judgement.handed_on`` says what was lacking.
+    """
+
+    def __init__(self, *, with_capacity: bool = False, config: AppConfig | None = None, events: int = EVENTS) -> None:
+        self._with_capacity = with_capacity
+        self._config = msgspec.structs.replace(config or AppConfig(), replan_us=0)
+        self._events = events
+
+    @property
+    def name(self) -> EvaluatorName:
+        """Which of the models it is."""
+        return "rollout"
+
+    def judge(self, scenario: Scenario, plans: Sequence[Plan], snapshot: bytes = b"") -> tuple[Judgement, ...]:
+        """A judgement for each plan, in their order.
+
+        Args:
+            scenario: app, model, forecast, machines; of a planning problem also the number, which is the seed, and the instant.
+            plans: legal plans of that app.
+            snapshot: the controller's memory to go on from; empty: every plan is judged when it is up.
+
+        Raises:
+            ConfigurationError: the forecast rate is no finite number of 0 or more, there are no machines, or the snapshot does
+                not know the app.
+            ArtifactError: the snapshot cannot be read.
+        """
+        if not 0 <= scenario.workload.rate_per_s <= 1e6:
+            raise ConfigurationError(
+                f"the forecast for {scenario.app.name} is {scenario.workload.rate_per_s} requests/s; give one from 0 to 1e6"
+            )
+        if not scenario.nodes:
+            raise ConfigurationError(f"there is no machine to run {scenario.app.name} on; give at least one node")
+        if not plans:
+            return ()
+        seed = int(getattr(scenario, "number", 0))
+        app = imagined(scenario.app, scenario.model, scenario.hop, scenario.workload, plans[0], self._config)
+        fresh = _Fresh(scenario, app)
+        rates = {scenario.app.name: scenario.workload.rate_per_s}
+        play: Play = fresh.play
+        keep: str = ""
+        if snapshot:
+            present = Present(snapshot, int(getattr(scenario, "now", 0)), app, scenario.nodes)
+            going = _Going(present, scenario.prices, app, rates)
+            rates, play, keep = going.rates, going.play, present.plan.id
+        length = self._length_us(scenario, plans, rates)
+        outcomes = self._outcomes(scenario, plans, play, seed, length, keep)
+        return tuple(self._judgement(scenario, plan, found, fresh, seed) for plan, found in zip(plans, outcomes, strict=True))
+
+    def _length_us(self, scenario: Scenario, plans: Sequence[Plan], rates: Mapping[str, float]) -> Micros:
+        """How long a run is: the same for every plan, as many requests as are wanted where the budget allows."""
+        rate = scenario.workload.rate_per_s
+        length = min(LONGEST, max(SHORTEST, int(REQUESTS * SECOND / max(rate, 1e-3))))
+        others = sum(rates.values()) - rate
+        per_second = sum(rate * _events_per_request(scenario, plan) + others * 4 for plan in plans)
+        if per_second * length > _FIRST_PART * self._events * SECOND:
+            length = max(LEAST, int(_FIRST_PART * self._events * SECOND / per_second))
+        return length
+
+    def _outcomes(
+        self, scenario: Scenario, plans: Sequence[Plan], play: Play, seed: int, length: Micros, keep: str
+    ) -> list[list[Outcome]]:
+        """Run every plan once, then again and again those that may be the best, until that is sure or the budget is used."""
+        found: list[list[Outcome]] = [[] for _ in plans]
+        left = self._events
+        open_plans = list(range(len(plans)))
+        for replication in range(REPLICATIONS):
+            if replication and sum(found[at][0].events for at in open_plans) > left:
+                break
+            for at in open_plans:
+                limit = _RUNAWAY * (found[at][0].events if replication else self._events)
+                outcome = play(plans[at], stream_seed(seed, replication), length, limit)
+                found[at].append(outcome)
+                left -= outcome.events
+            bands = [_bands(each) for each in found]
+            open_plans = [
+                at
+                for at in open_plans
+                if not found[at][0].refusal
+                and (plans[at].id == keep or not _is_beaten(bands[at], bands, scenario.app.slo.target))
+            ]
+            if replication and all(_is_narrow(bands[at][0]) for at in open_plans):
+                break
+        return found
+
+    def _judgement(self, scenario: Scenario, plan: Plan, outcomes: Sequence[Outcome], fresh: "_Fresh", seed: int) -> Judgement:
+        refusal = outcomes[0].refusal
+        if refusal:
+            usd = _nominal_usd_per_hour(scenario, plan)
+            return Judgement(Band(0.0, 0.0, 0.0), Band(usd, usd, usd), "rollout", handed_on=refusal)
+        attainment, usd_per_hour = _bands(outcomes)
+        capacity = fresh.capacity(plan, seed) if self._with_capacity else None
+        return Judgement(attainment, usd_per_hour, "rollout", capacity)
+
+
+class _Fresh:
+    """Runs plans from the moment at which they are up."""
+
+    def __init__(self, scenario: Scenario, app: SimulatedApp) -> None:
+        self._app = app
+        self._cluster = Cluster(
+            name="as forecast",
+            nodes=tuple(ClusterNode(node) for node in scenario.nodes),
+            network=Network(gateway=scenario.nodes[0].name),
+            prices=scenario.prices,
+            capabilities=scenario.capabilities,
+        )
+
+    def play(self, plan: Plan, seed: int, length: Micros, limit: int) -> Outcome:
+        """Deploy a plan, wait until it is up, let the traffic come."""
+        return self._play(self._app, plan, seed, length, limit)
+
+    def _play(self, app: SimulatedApp, plan: Plan, seed: int, length: Micros, limit: int) -> Outcome:
+        app = app.with_plan(plan)
+        tally = Tally(app, self._cluster.prices, plan.objective, length)
+        traffic = _traffic({app.spec.name: app}, {app.spec.name: app.workload.rate_per_s}, length)
+        simulation = Simulation(
+            Run(self._cluster, (app,), length, seed), open_arrivals(traffic, seed), observers=(tally.observe,)
+        )
+        try:
+            simulation.deploy()
+        except CapacityError as error:
+            return Outcome((), (), 0.0, simulation.loop.events, str(error))
+        tally.begin(simulation.loop.now)
+        simulation.begin()
+        return _finish(simulation, tally, app, length, limit)
+
+    def capacity(self, plan: Plan, seed: int) -> Band:
+        """The rate up to which enough requests are in time: the mean of some bisections, and the least and the most of them."""
+        first = max(self._app.workload.rate_per_s, 0.1)
+        found: list[float] = []
+        for run in range(CAPACITY_RUNS):
+            run_seed = stream_seed(seed, run)
+
+            def attains(rate: float, run_seed: int = run_seed) -> bool:
+                workload = msgspec.structs.replace(self._app.workload, rate_per_s=rate)
+                app = msgspec.structs.replace(self._app, workload=workload)
+                length = min(LONGEST, max(LEAST, int(REQUESTS * SECOND / rate)))
+                outcome = self._play(app, plan, run_seed, length, 1 << 62)
+                offered = sum(outcome.offered)
+                return not outcome.refusal and sum(outcome.met) >= ATTAINMENT * offered
+
+            found.append(bisect_rate(attains, first, resolution=0.05))
+        return Band(sum(found) / len(found), min(found), max(found))
+
+
+class _Going:
+    """Runs plans from the present state on, with everything that a change to them costs."""
+
+    def __init__(self, present: Present, prices: Prices, app: SimulatedApp, rates: Mapping[str, float]) -> None:
+        self._present = present
+        self._prices = prices
+        self._app = app
+        self.rates = {**present.rates_per_s(RATE_WINDOW_S), **rates}
+
+    def play(self, plan: Plan, seed: int, length: Micros, limit: int) -> Outcome:
+        """Go on, change to the plan, let the traffic come."""
+        app, present = self._app, self._present
+        tally = Tally(app, self._prices, plan.objective, length)
+        simulation = present.resume(_traffic(present.apps, self.rates, length), length, seed, (tally.observe,))
+        state = simulation.controller.state
+        tally.go_on_from(state, present.now)
+        present.go_on(simulation, plan)
+        outcome = _finish(simulation, tally, app, length, limit)
+        served = state.apps[app.spec.name]
+        aim = served.transition.plan_id if served.transition is not None else served.plan_id
+        if aim != plan.id:
+            return msgspec.structs.replace(outcome, refusal=served.last_refusal or "the change was given up")
+        return outcome
+
+
+def _finish(simulation: Simulation, tally: Tally, app: SimulatedApp, length: Micros, limit: int) -> Outcome:
+    """Let the traffic come, and the answers as long as they can be in time."""
+    loop = simulation.loop
+    end = loop.now + length
+    limit += loop.events
+    loop.run_until(end, lambda: loop.events > limit)
+    usd_per_hour = tally.close(min(loop.now, end))
+    if tally.open:
+        loop.run_until(end + from_ms(app.spec.slo.latency_ms), lambda: not tally.open or loop.events > limit)
+    return Outcome(tuple(tally.offered), tuple(tally.met), usd_per_hour, loop.events)
+
+
+def _traffic(apps: Mapping[str, SimulatedApp], rates: Mapping[str, float], length: Micros) -> Traffic:
+    """Arrivals of every app as forecast; an app at 0 has a stream without arrivals."""
+    streams: list[Stream] = []
+    for name, app in apps.items():
+        rate, scv = rates.get(name, 0.0), app.workload.arrival_scv
+        process: Poisson | Gamma | Constant = Poisson(rate)
+        if scv <= 1e-4:
+            process = Constant(rate)
+        elif abs(scv - 1) > 1e-3:
+            # Tables are made per coefficient of variation; two digits keep them few.
+            process = Gamma(rate, min(30.0, max(0.01, round(scv**0.5, 2))))
+        streams.append(Stream(name, process))
+    return Traffic("forecast", tuple(streams), length / SECOND)
+
+
+def _events_per_request(scenario: Scenario, plan: Plan) -> float:
+    """About how many events a request makes: its arrival, an invocation for every item of every function, some wakes."""
+    graph = scenario.app.graph
+    total = 1.5
+    for function in plan.functions:
+        mask = graph.mask(function.stages)
+        depths = [graph.stages[index].scope for index in range(len(graph.stages)) if mask >> index & 1]
+        scope = min(depths, key=len)
+        total += max(1.0, scope_items(graph, scenario.workload, scope) / max(1, function.max_batch))
+    return total
+
+
+def _bands(outcomes: Sequence[Outcome]) -> tuple[Band, Band]:
+    """Attainment and cost of one plan over its runs."""
+    offered = [count for outcome in outcomes for count in outcome.offered]
+    met = [count for outcome in outcomes for count in outcome.met]
+    cost = mean_band([outcome.usd_per_hour for outcome in outcomes], sum(offered))
+    return fraction_band(met, offered), cost
+
+
+def _is_narrow(band: Band) -> bool:
+    return band.high - band.value <= SURE_FRACTION and band.value - band.low <= SURE_FRACTION
+
+
+def _is_beaten(own: tuple[Band, Band], others: Sequence[tuple[Band, Band]], target: float) -> bool:
+    """Whether another plan is better beyond doubt: it surely attains more where this misses, or as surely costs less."""
+    attainment, cost = own
+    for other_attainment, other_cost in others:
+        if attainment.high < target and other_attainment.low > attainment.high:
+            return True
+        is_as_good = other_attainment.value >= target and other_attainment.low >= min(target, attainment.low)
+        if is_as_good and other_cost.high < cost.low:
+            return True
+    return False
+
+
+def _nominal_usd_per_hour(scenario: Scenario, plan: Plan) -> float:
+    """What the instances of a plan would cost if they found room."""
+    graph = scenario.app.graph
+    return sum(
+        provisioned_usd_per_hour(
+            scenario.prices,
+            instances=function.instances,
+            cpu_cores=function.cpu_cores,
+            memory_mib=scenario.model.memory_mib(graph.mask(function.stages), scenario.hop.process_mib),
+            gpu=function.device_fraction,
+        )
+        for function in plan.functions
+    )
