@@ -14,6 +14,7 @@ from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.policies import placement
 from grainwise.policies.slices import DeviceNeed
+from grainwise.predictors.groups import device_mask, items_at_once
 
 EPSILON = 1e-9
 """Slack for sums of shares that binary fractions cannot hold exactly."""
@@ -90,10 +91,17 @@ class Fleet:
         return app.deployed.model.memory_mib(mask, app.deployed.hop.process_mib)
 
     def device_mib(self, app: AppState, mask: int) -> float:
-        """Predicted memory on a device: that of the stages of ``mask`` that are declared for one."""
+        """Predicted memory on a device: weights of the stages of ``mask`` that are declared for one, and their activations.
+
+        The largest batch counts of the functions, of all plans that are followed, which an instance with this residency serves.
+        """
         spec = app.deployed.app
-        on_device = sum(1 << index for index in range(len(spec.graph.stages)) if spec.spec(index).device == "gpu")
-        return app.deployed.model.memory_mib(mask & on_device, 0.0)
+        batch = 1
+        for plan in app.plans.values():
+            for function in plan.functions:
+                if not spec.graph.mask(function.stages) & ~mask:
+                    batch = max(batch, function.max_batch)
+        return app.deployed.model.device_memory_mib(device_mask(spec, mask), items_at_once(spec, batch))
 
     def place(self, app: AppState, mask: int, share: float, gpu: float = 0.0) -> placement.Place | placement.NoRoom:
         """Where an instance with this residency would go; ``gpu`` is the part of a device that it needs."""

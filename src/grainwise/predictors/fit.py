@@ -207,8 +207,7 @@ def _fit(points: Sequence[Point]) -> _Fit:
     # a device is named, a whole one.
     shares = sorted({point.cpu_cores for point in on_device} | {REFERENCE_CORES})
     device = fit_device(measured, lambda share: 1 / min(share, shares[-1]))
-    base, per_item, per_size = device.coefficients(1.0, 1.0)
-    return _Fit((base, per_item, per_size), tuple(shares), tuple(1 / share for share in shares), device)
+    return _Fit(device.coefficients(1.0, 1.0), tuple(shares), tuple(1 / share for share in shares), device)
 
 
 def _where_it_runs(points: Sequence[Point], values: Sequence[T]) -> list[T]:

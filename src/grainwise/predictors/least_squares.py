@@ -22,10 +22,11 @@ def least_squares(rows: Sequence[Sequence[float]], times: Sequence[float]) -> tu
         for columns in combinations(range(width), count):
             part = scaled[:, columns]
             norms = np.linalg.norm(part, axis=0)
-            if np.any(norms == 0) or np.linalg.matrix_rank(part / norms) < count:
+            if np.any(norms == 0):
                 continue
-            solved = np.linalg.lstsq(part / norms, np.ones(len(measured)), rcond=None)[0] / norms
-            if np.any(solved < 0):
+            found, _, rank, _ = np.linalg.lstsq(part / norms, np.ones(len(measured)), rcond=None)
+            solved = found / norms
+            if rank < count or np.any(solved < 0):
                 continue
             error = float(np.sum((part @ solved - 1) ** 2))
             if error < best_error * 0.98 - 1e-12:
