@@ -92,7 +92,13 @@ def _functions(scenario: Scenario, plan: Plan) -> list[_Function]:
         facts = group_facts(scenario, graph.mask(function.stages))
         share = held_cores(scenario, function.cpu_cores)
         station = make_station(
-            scenario, facts, cpu_cores=share, max_batch=function.max_batch, instances=function.instances, rate_per_s=rate
+            scenario,
+            facts,
+            cpu_cores=share,
+            max_batch=function.max_batch,
+            instances=function.instances,
+            rate_per_s=rate,
+            gpu_share=function.device_fraction,
         )
         most = max(function.instances, function.max_instances)
         found.append(_Function(facts, station, share, function.max_batch, function.instances, most))
