@@ -1,5 +1,6 @@
 """The best plan of one granularity: the cheapest combinations by additive times, judged by the evaluator under queueing."""
 
+import math
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from grainwise.planning.problem import Option, Problem
 from grainwise.planning.search import cheapest, fastest
 from grainwise.predictors.evaluate import Evaluation
 from grainwise.predictors.groups import GroupFacts, group_facts
+from grainwise.predictors.memo import Memo
 
 LIMIT_FRACTIONS = (1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Parts of the SLO that additive times are searched within. A sum of quantiles lies above the quantile of the sum, hence the
@@ -25,8 +27,13 @@ class Groups:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.facts: dict[int, GroupFacts] = {}
+        self.memo = Memo()
         self._choices: dict[int, tuple[Choice, ...]] = {}
+
+    @property
+    def facts(self) -> dict[int, GroupFacts]:
+        """By the mask of a group."""
+        return self.memo.facts
 
     def choices(self, mask: int) -> tuple[Choice, ...]:
         """The configurations of a group."""
@@ -69,12 +76,18 @@ def best_of(groups: Groups, masks: tuple[int, ...]) -> tuple[Best | None, int]:
     seen: dict[str, _Candidate] = {}
     expanded = 0
     is_exact = True
+    enough = math.inf
     for fraction in LIMIT_FRACTIONS:
         found = cheapest(problem, layers, before, limit_us * fraction, KEEP)
         expanded += found.expanded
         is_exact = is_exact and found.is_exact
         for combination in found.combinations:
-            _consider(groups, order, combination, seen)
+            # What costs more than a plan that meets the SLO is beaten whatever it attains.
+            if sum(choice.cost for choice in combination) <= enough:
+                enough = min(enough, _consider(groups, order, combination, seen))
+        if found.is_exact and (not found.combinations or sum(choice.cost for choice in found.combinations[0]) > enough):
+            # With less time a combination costs no less.
+            break
     for is_overload_allowed in (False, True):
         if any(candidate.attainment >= target for candidate in seen.values()):
             break
@@ -114,21 +127,23 @@ def layers_of(graph: Graph, masks: tuple[int, ...]) -> tuple[list[int], list[lis
     return order, before
 
 
-def _consider(groups: Groups, order: Sequence[int], combination: tuple[Choice, ...], seen: dict[str, _Candidate]) -> None:
+def _consider(groups: Groups, order: Sequence[int], combination: tuple[Choice, ...], seen: dict[str, _Candidate]) -> float:
+    """Evaluate a combination, unless it was or does not fit; its cost where it meets the SLO, else infinity."""
     problem = groups.problem
     by_position = sorted(zip(order, combination, strict=True), key=lambda each: each[0])
     functions = tuple(choice.function for _, choice in by_position)
     bare = Plan(problem.app.name, functions, problem.objective)
     if explain_misfit(problem, bare) is not None:
-        return
+        return math.inf
     plan = with_spare_room(problem, bare)
     if plan.id in seen:
-        return
-    evaluation = Evaluation(problem, plan, groups.facts)
+        return math.inf
+    evaluation = Evaluation(problem, plan, memo=groups.memo)
     attainment = evaluation.attainment(problem.workload.rate_per_s)
     cost = sum(choice.cost for choice in combination)
     cores = sum(function.cpu_cores * function.instances for function in functions)
     seen[plan.id] = _Candidate(plan, evaluation, attainment, cost, cores)
+    return cost if attainment >= problem.app.slo.target else math.inf
 
 
 def _carrying(layers: Sequence[Sequence[Choice]]) -> list[tuple[Choice, ...]]:
