@@ -142,18 +142,27 @@ class _Draws:
         self._scopes = tuple(dict.fromkeys((*node.scope, each) for each, node in enumerate(graph.eaches)))
         self._totals = {scope: scope_items(graph, workload, scope) for scope in self._scopes}
         self._choices = _choices(graph, workload.items)
-        columns = len(self._scopes) + len(self._choices)
+        self._inner = tuple(
+            dict.fromkeys(
+                node.guards[-1].on
+                for node in graph.stages
+                if node.scope and node.guards and graph.scope_of(node.guards[-1].on) == node.scope
+            )
+        )
+        columns = len(self._scopes) + len(self._choices) + len(self._inner)
         self._levels = [_permuted(column, kinds) for column in range(columns)]
 
     def counts(self, kind: int, variant: Sequence[float]) -> tuple[int, ...]:
         """Executions of each stage in one request of a kind."""
         levels = [column[kind] for column in self._levels]
-        elements = len(self._scopes)
-        taken = dict(zip(self._choices, map(_drawn, self._choices.values(), levels[elements:]), strict=True))
+        elements, choices = len(self._scopes), len(self._choices)
+        drawn = map(_drawn, self._choices.values(), levels[elements : elements + choices])
+        taken = dict(zip(self._choices, drawn, strict=True))
+        rounding = dict(zip(self._inner, levels[elements + choices :], strict=True))
         totals: dict[tuple[int, ...], int] = {(): 1}
         for scope, level in zip(self._scopes, levels[:elements], strict=True):
             totals[scope] = self._elements(scope, level, totals, taken, variant)
-        return tuple(self._count(index, totals, taken, variant) for index in range(len(self._graph.stages)))
+        return tuple(self._count(index, totals, taken, rounding, variant) for index in range(len(self._graph.stages)))
 
     def _elements(
         self,
@@ -185,6 +194,7 @@ class _Draws:
         index: int,
         totals: dict[tuple[int, ...], int],
         taken: dict[Source, Choice | None],
+        rounding: dict[Source, float],
         variant: Sequence[float],
     ) -> int:
         node = self._graph.stages[index]
@@ -202,11 +212,11 @@ class _Draws:
         if not variant:
             whole = max(whole, self._totals[node.scope])
         scale = total / whole if whole > 0 else 0.0
-        below = 0.0
+        below, level = 0.0, rounding[own.on]
         for choice, items in branches.items():
             above = below + items
             if choice == _choice(own):
-                return math.floor(above * scale + 0.5) - math.floor(below * scale + 0.5)
+                return math.floor(above * scale + level) - math.floor(below * scale + level)
             below = above
         return 0
 
