@@ -62,7 +62,7 @@ class Controller:
         self._core = Core(self.state)
         self._endings = Endings(self._core)
         self._fleet = Fleet(self._core)
-        self._dispatcher = Dispatcher(self._core, self._fleet)
+        self._dispatcher = Dispatcher(self._core, self._fleet, self._endings)
         self._scaler = Scaler(self._core, self._fleet, self._dispatcher)
         self._regranulation = Regranulation(self._core, self._fleet, self._endings, self._scaler)
         self._replanner = Replanner(self._core, self._scaler, self._regranulation)
@@ -138,7 +138,7 @@ class Controller:
                 self._refuse(event, "no_capacity", hopeless, self._scaler.retry_after_us(app))
                 return
         plan = app.plan_id
-        routing = core.routing(app, plan)
+        routing = core.flows(app, plan)
         request = Request(event.request, spec.name, plan, now, due, deadline, len(routing.final))
         core.state.requests[event.request] = request
         app.in_flight += 1
@@ -189,9 +189,12 @@ class Controller:
         self._fleet.free(app, invocation.instance, event.invocation)
         self._learn(app, event)
         at = 0
+        home = ""
+        if len(core.state.nodes) > 1 and event.instance in core.state.instances:
+            home = core.state.instances[event.instance].node
         for item in invocation.items:
             until = at + item.hi - item.lo
-            self._item_results(app, item, event.results[at:until], invocation.inputs[at:until])
+            self._item_results(app, item, invocation.extent, event.results[at:until], invocation.inputs[at:until], home)
             at = until
         self._go_on(app)
 
@@ -206,7 +209,13 @@ class Controller:
             means.size_sums[span.stage] += span.size_sum
 
     def _item_results(
-        self, app: AppState, item: Waiting, results: tuple[ItemResult, ...], inputs: tuple[tuple[Payload, ...], ...]
+        self,
+        app: AppState,
+        item: Waiting,
+        extent: int,
+        results: tuple[ItemResult, ...],
+        inputs: tuple[tuple[Payload, ...], ...],
+        home: str,
     ) -> None:
         core = self._core
         request = core.state.requests[item.request]
@@ -217,13 +226,14 @@ class Controller:
                 self._endings.forget(request)
             return
         flow = core.flow(app, request)
+        part = flow.routing.part(extent, item.group)
         failure: ItemFailure | None = None
         for offset, result in enumerate(results):
             if result.failure is not None:
                 failure = failure or result.failure
                 continue
-            flow.consume(item.group, inputs[offset])
-            flow.complete(item.group, item.outer, item.lo + offset, result.outputs)
+            flow.consume(part, inputs[offset])
+            flow.complete(part, item.outer, item.lo + offset, result.outputs, home)
         if failure is not None:
             core.release(flow.released)
             because = Because(f"the stage {failure.kind}", (("stage", failure.stage), ("reason", failure.reason)))
@@ -321,8 +331,8 @@ class Controller:
         because = Because("instances do not start", (("detail", app.last_start_error),))
         retry_after_us = self._scaler.retry_after_us(app)
         for mask, queue in list(app.queues.items()):
-            backoff = app.backoffs.get(mask)
-            if backoff is None or backoff.failures < GIVE_UP_STARTS or self._fleet.has_or_awaits(app, mask):
+            failures = max((each.failures for held, each in app.backoffs.items() if held & mask == mask), default=0)
+            if failures < GIVE_UP_STARTS or self._fleet.has_or_awaits(app, mask):
                 continue
             for waiting in list(queue.waiting.values()):
                 request = self._core.state.requests.get(waiting.request)
@@ -406,6 +416,11 @@ class Controller:
             self._scaler.deploy(app)
         elif known.deployed.app.digest != event.app.digest:
             known.last_refusal = f"another declaration of app {name!r} is being served; restart the server to change it"
+        elif (policies.extent is None) != (self._core.policies[name].extent is None):
+            known.last_refusal = (
+                f"app {name!r} is under the policy set {known.deployed.config.policies}, and {policies.name} decides extents "
+                "in another way; restart the server to change it"
+            )
         else:
             known.deployed = event
             self._core.policies[name] = policies
@@ -431,6 +446,7 @@ class Controller:
                 del state.nodes[name]
         for app in state.apps.values():
             app.is_covered = False
+            self._core.forget_costs(app)
             self._go_on(app)
 
     # Time

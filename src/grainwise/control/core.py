@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 from grainwise.control.actions import Action, Release, WakeAt
 from grainwise.control.costs import GroupCost, group_cost
+from grainwise.control.extents import Extents
 from grainwise.control.requests import Flow, Request
 from grainwise.control.routing import Group, Routing
 from grainwise.control.state import AppState, ControllerState
+from grainwise.domain.machine import Node
 from grainwise.domain.time import Instant, from_ms
 from grainwise.policies.sets import PolicySet, policy_set
 
@@ -22,34 +24,89 @@ SWEEP = 4096
 
 
 class Compiled:
-    """A plan of an app, compiled: its routing, and per group the cost of a batch and the work from there to the answer."""
+    """A plan of an app, compiled.
 
-    __slots__ = ("costs", "remaining_us", "routing")
+    ``functions`` is its routing from function to function, by which instances are started and scaled. ``flows`` is the routing
+    by which values go: the same, or where each invocation's extent is decided at dispatch, from stage to stage; then there are
+    ``extents``. Costs are of a batch of a group of either; ``remaining_us`` is the work from a group of ``flows`` to the answer.
+    """
 
-    def __init__(self, app: AppState, plan_id: str) -> None:
+    __slots__ = (
+        "_app",
+        "_batches",
+        "_extent_costs",
+        "_rest",
+        "costs",
+        "extents",
+        "flow_costs",
+        "flows",
+        "functions",
+        "remaining_us",
+    )
+
+    def __init__(self, app: AppState, plan_id: str, nodes: tuple[Node, ...], *, is_stagewise: bool) -> None:
         deployed = app.deployed
         spec = deployed.app
+        plan = app.plans[plan_id]
         declared = [spec.spec(index) for index in range(len(spec.graph.stages))]
         limits = tuple(from_ms(stage.timeout_ms or 0.0) for stage in declared)
-        batches = tuple(stage.max_batch for stage in declared)
-        self.routing = Routing(spec.graph, app.plans[plan_id], limits)
-        self.costs: tuple[GroupCost, ...] = tuple(
-            group_cost(spec.graph, group.extent, group.function.cpu_cores, deployed.model, deployed.workload, batches)
-            for group in self.routing.groups
-        )
-        self.remaining_us: tuple[float, ...] = self._longest_chains(deployed.hop.fixed_us)
+        self._app = deployed
+        self._batches = tuple(stage.max_batch for stage in declared)
+        self._extent_costs: dict[tuple[int, float], GroupCost] = {}
+        self._rest: dict[tuple[int, int], float] = {}
+        self.functions = Routing(spec.graph, plan, limits)
+        self.costs = self._costs_of(self.functions)
+        if is_stagewise:
+            self.flows = Routing(spec.graph, plan, limits, is_stagewise=True)
+            self.flow_costs = self._costs_of(self.flows)
+            self.extents: Extents | None = Extents(deployed, plan, self.flows, nodes)
+        else:
+            self.flows, self.flow_costs, self.extents = self.functions, self.costs, None
+        # A function that follows takes a hop; a stage that follows may run in the same invocation.
+        self.remaining_us: tuple[float, ...] = self._longest_chains(0.0 if is_stagewise else deployed.hop.fixed_us)
+
+    def extent_cost(self, part: Group, cpu_cores: float) -> GroupCost:
+        """The predicted cost of a batch of an extent on so many cores."""
+        key = (part.mask, cpu_cores)
+        found = self._extent_costs.get(key)
+        if found is None:
+            found = self._extent_costs[key] = self._cost(part, cpu_cores)
+        return found
+
+    def rest_us(self, stage: int, function: int) -> float:
+        """Predicted work for an item that waits for ``stage``, from there to the end of the function that holds it."""
+        key = (stage, function)
+        found = self._rest.get(key)
+        if found is None:
+            unit = max(self._app.workload.items[stage], 1e-9)
+            reached = 1 << stage
+            found = 0.0
+            for index in range(stage, len(self.flows.groups)):
+                if function >> index & 1 and (reached >> index & 1 or self._app.app.graph.predecessors[index] & reached):
+                    reached |= 1 << index
+                    cost = self.flow_costs[index]
+                    found += cost.predict_us(1, cost.mean_size) * self._app.workload.items[index] / unit
+            self._rest[key] = found
+        return found
+
+    def _costs_of(self, routing: Routing) -> tuple[GroupCost, ...]:
+        return tuple(self._cost(group, group.function.cpu_cores) for group in routing.groups)
+
+    def _cost(self, group: Group, cpu_cores: float) -> GroupCost:
+        deployed = self._app
+        return group_cost(deployed.app.graph, group.extent, cpu_cores, deployed.model, deployed.workload, self._batches)
 
     def _longest_chains(self, hop_us: float) -> tuple[float, ...]:
         after: dict[int, float] = {}
 
         def chain(index: int) -> float:
             if index not in after:
-                group, cost = self.routing.groups[index], self.costs[index]
-                following = [chain(reader) for reader in self.routing.followers(group)]
+                group, cost = self.flows.groups[index], self.flow_costs[index]
+                following = [chain(reader) for reader in self.flows.followers(group)]
                 after[index] = cost.predict_us(1, cost.mean_size) + max((hop_us + each for each in following), default=0.0)
             return after[index]
 
-        return tuple(chain(index) for index in range(len(self.routing.groups)))
+        return tuple(chain(index) for index in range(len(self.flows.groups)))
 
 
 class Core:
@@ -69,27 +126,36 @@ class Core:
         """The compiled form of a plan that the app or a request in flight follows. A plan's id names its app too."""
         found = self._compiled.get(plan_id)
         if found is None:
-            found = self._compiled[plan_id] = Compiled(app, plan_id)
+            nodes = tuple(node.node for node in self.state.nodes.values() if node.is_present)
+            found = self._compiled[plan_id] = Compiled(app, plan_id, nodes, is_stagewise=self.is_stagewise(app))
         return found
 
+    def is_stagewise(self, app: AppState) -> bool:
+        """Whether the extent of each invocation of the app is decided when it is dispatched."""
+        return self.policies[app.deployed.app.name].extent is not None
+
     def routing(self, app: AppState, plan_id: str) -> Routing:
-        """How values travel under a plan."""
-        return self.compiled(app, plan_id).routing
+        """The functions of a plan and what they hand to one another."""
+        return self.compiled(app, plan_id).functions
+
+    def flows(self, app: AppState, plan_id: str) -> Routing:
+        """How values travel under a plan: from function to function, or from stage to stage."""
+        return self.compiled(app, plan_id).flows
 
     def cost(self, app: AppState, plan_id: str, group: Group) -> GroupCost:
-        """The predicted cost of a batch of a group under the present latency model."""
+        """The predicted cost of a batch of a function under the present latency model."""
         return self.compiled(app, plan_id).costs[group.index]
 
     def flow(self, app: AppState, request: Request) -> Flow:
         """A step of a request through the plan that it follows."""
-        return Flow(request, self.compiled(app, request.plan).routing)
+        return Flow(request, self.compiled(app, request.plan).flows)
 
     def forget_plan(self, plan_id: str) -> None:
         """Drop what was compiled for a plan that no request follows any more."""
         self._compiled.pop(plan_id, None)
 
     def forget_costs(self, app: AppState) -> None:
-        """Compile the plans of an app anew, after a new latency model."""
+        """Compile the plans of an app anew, after a new latency model or on other machines."""
         for plan_id in app.plans:
             self._compiled.pop(plan_id, None)
 

@@ -1,8 +1,11 @@
 """From ready items to invocations: queues in order of urgency, idle instances that hold the stages, bounded batches."""
 
+from msgspec import Struct
+
 from grainwise.control.actions import Invoke
 from grainwise.control.core import DISPATCH, Compiled, Core
 from grainwise.control.costs import GroupCost
+from grainwise.control.endings import Endings
 from grainwise.control.events import ItemRange
 from grainwise.control.fleet import Fleet
 from grainwise.control.queues import FunctionQueue, Waiting
@@ -13,6 +16,7 @@ from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
 from grainwise.domain.values import Payload
 from grainwise.policies.batching import BatchView, WaitUntil
+from grainwise.policies.extent import Drop, ExtentView, Offer
 
 HUNG_FACTOR = 3.0
 HUNG_FLOOR: Micros = 2 * SECOND
@@ -26,9 +30,10 @@ RETRY_ALONE = Because("retried alone after its instance was lost")
 class Dispatcher:
     """Fills queues and empties them into instances."""
 
-    def __init__(self, core: Core, fleet: Fleet) -> None:
+    def __init__(self, core: Core, fleet: Fleet, endings: Endings) -> None:
         self._core = core
         self._fleet = fleet
+        self._endings = endings
 
     def enqueue(self, app: AppState, request: Request, flow: Flow) -> None:
         """Queue the ranges of items that a step of a request made ready."""
@@ -98,12 +103,54 @@ class Dispatcher:
 
         A queue that waits for cores keeps less urgent ones off its node (``held``), so that a large share cannot starve.
         """
-        core = self._core
         head = queue.head()
         if head is None:
             return False
-        compiled = core.compiled(app, head.plan)
-        group = compiled.routing.groups[head.group]
+        compiled = self._core.compiled(app, head.plan)
+        if compiled.extents is None:
+            turn = self._function(app, queue, head, compiled, idle, held)
+        else:
+            # Values go the same way under every plan, so whoever waits is served by what the present one holds.
+            compiled = self._core.compiled(app, app.plan_id)
+            turn = self._extent(app, queue, head, compiled, idle, held)
+        if not isinstance(turn, _Turn):
+            return turn
+        if head.is_alone:
+            count, because = 1, RETRY_ALONE
+        else:
+            able = 1
+            if len(idle) > 1 and queue.items > 1:
+                free = self._core.state.nodes[turn.instance.node].free_cores
+                able = self._able(app, turn.part.mask, free, turn.cores)
+            policies = self._core.policies[app.deployed.app.name]
+            decision = policies.batch_now(queue.items, turn.max_batch, able)
+            if decision is None:
+                view = self._batch_view(app, queue, head, turn, compiled.remaining_us[head.group])
+                verdict = policies.batch_or_wait(view, self._core.now)
+                if isinstance(verdict, WaitUntil):
+                    if queue.wait_until != verdict.at:
+                        queue.wait_until = verdict.at
+                        self._core.set_timer(verdict.at, DISPATCH, queue.mask, app.deployed.app.name)
+                    return False
+                decision = verdict
+            count, because = decision.items, decision.because
+            if turn.because is not None:
+                because = Because(turn.because.rule, (*turn.because.facts, ("batch", because.rule)))
+        self._invoke(app, queue, queue.take(count), turn, because)
+        return True
+
+    def _function(
+        self,
+        app: AppState,
+        queue: FunctionQueue,
+        head: Waiting,
+        compiled: Compiled,
+        idle: dict[int, Instance],
+        held: list[str],
+    ) -> "_Turn | bool":
+        """The whole function that the head waits for, on the instance that the policy names; False where there is none."""
+        core = self._core
+        group = compiled.flows.groups[head.group]
         policies = core.policies[app.deployed.app.name]
         while True:
             able_nodes = [each for each in idle.values() if each.node not in held] if held else idle.values()
@@ -113,26 +160,90 @@ class Dispatcher:
             node = core.state.nodes[instance.node]
             cores = min(group.function.cpu_cores, node.usable_cores)
             if cores > 0 and self._fleet.can_run(app, node, cores):
-                break
+                return _Turn(instance, group, compiled.flow_costs[head.group], cores, group.function.max_batch, None)
             held.append(instance.node)
-        if head.is_alone:
-            count, because = 1, RETRY_ALONE
-        else:
-            able = 1
-            if len(idle) > 1 and queue.items > 1:
-                able = self._able(app, queue.mask, node.free_cores, cores)
-            decision = policies.batch_now(queue.items, group.function.max_batch, able)
-            if decision is None:
-                verdict = policies.batch_or_wait(self._batch_view(app, queue, head, compiled), core.now)
-                if isinstance(verdict, WaitUntil):
-                    if queue.wait_until != verdict.at:
-                        queue.wait_until = verdict.at
-                        core.set_timer(verdict.at, DISPATCH, queue.mask, app.deployed.app.name)
-                    return False
-                decision = verdict
-            count, because = decision.items, decision.because
-        self._invoke(app, queue, queue.take(count), instance, head.plan, cores, because)
-        return True
+
+    def _extent(
+        self,
+        app: AppState,
+        queue: FunctionQueue,
+        head: Waiting,
+        compiled: Compiled,
+        idle: dict[int, Instance],
+        held: list[str],
+    ) -> "_Turn | bool":
+        """As much of the DAG as the policy says, out of what idle instances hold and free cores allow.
+
+        False where nothing can run now, True where a request was given up and the next one may be looked at.
+        """
+        core, extents = self._core, compiled.extents
+        assert extents is not None
+        state = core.state
+        request = state.requests[head.request]
+        head_stage = head.group
+        known = request.values
+        free = [each for each in idle.values() if each.node not in held] if held else list(idle.values())
+        bit = queue.mask
+        side = sum(1 for each in free if each.stages & bit)
+        offers: list[Offer] = []
+
+        def can_run(name: str, cores: float) -> bool:
+            node = state.nodes[name]
+            return node.usable_cores > 0 and self._fleet.can_run(app, node, min(cores, node.usable_cores))
+
+        short_on: list[str] = []
+        for step in extents.offers(request.done, head_stage, queue.items, side):
+            mask, cores = step.mask, step.cpu_cores
+            needs = extents.needs(mask)
+            if needs and (
+                step.batch > 1
+                or not all((number, *_place(head, compiled.flows.sources[number].depth)) in known for number in needs)
+            ):
+                continue
+            for each in free:
+                if each.stages & mask != mask:
+                    continue
+                if can_run(each.node, cores):
+                    offers.append(step)
+                    break
+                if each.node not in short_on:
+                    short_on.append(each.node)
+        if not offers:
+            held.extend(short_on)
+            return False
+        policies = core.policies[app.deployed.app.name]
+        assert policies.extent is not None
+        cost = compiled.flow_costs[head_stage]
+        extra = (head.size_sum - (head.hi - head.lo) * cost.mean_size) * cost.size_us
+        decision = policies.extent(ExtentView(head.due, offers, extra, app.deployed.config.late), core.now)
+        if isinstance(decision, Drop):
+            self._endings.reject(request, "too_late", decision.because)
+            return True
+        step = decision.step
+        mask, cores = step.mask, step.cpu_cores
+        able = [each for each in free if each.stages & mask == mask and can_run(each.node, cores)]
+        instance = policies.route(mask, able, self._home(request, compiled, head) if len(state.nodes) > 1 else "")
+        if instance is None:
+            return False
+        cores = min(cores, state.nodes[instance.node].usable_cores)
+        part = compiled.flows.extent(mask)
+        # Where a larger batch was on offer and not taken, more items must not make it one after all.
+        is_bounded = any(each.mask == mask and each.batch > step.batch for each in offers)
+        most = 1 if extents.needs(mask) else step.batch if is_bounded else extents.useful(mask)
+        return _Turn(instance, part, compiled.extent_cost(part, cores), cores, most, decision.because)
+
+    def _home(self, request: Request, compiled: Compiled, head: Waiting) -> str:
+        """The node on which most of what the head reads lies; empty where that is not known."""
+        flows = compiled.flows
+        group = flows.groups[head.group]
+        nbytes: dict[str, int] = {}
+        for number, payload in zip(group.inputs, inputs_of(request, flows, group, head.outer, head.lo), strict=True):
+            fan = flows.fan_by_element.get(number)
+            for source in fan.over if fan is not None else (number,):
+                home = request.homes.get((source, *_place(head, flows.sources[source].depth)))
+                if home is not None:
+                    nbytes[home] = nbytes.get(home, 0) + sum(ref.nbytes for ref in payload.refs)
+        return max(nbytes, key=lambda name: (nbytes[name], name), default="")
 
     def _able(self, app: AppState, mask: int, free_cores: float, cores: float) -> int:
         """How many idle instances could take a part of a queue now."""
@@ -141,35 +252,26 @@ class Dispatcher:
             able = min(able, int(free_cores / cores + 1e-9))
         return max(1, able)
 
-    def _batch_view(self, app: AppState, queue: FunctionQueue, head: Waiting, compiled: Compiled) -> BatchView:
-        cost = compiled.costs[head.group]
+    def _batch_view(self, app: AppState, queue: FunctionQueue, head: Waiting, turn: "_Turn", remaining_us: float) -> BatchView:
+        cost = turn.cost
         return BatchView(
             items=queue.items,
-            max_batch=compiled.routing.groups[head.group].function.max_batch,
+            max_batch=turn.max_batch,
             oldest=head.queued_at,
             due=head.due,
-            remaining_us=compiled.remaining_us[head.group],
+            remaining_us=remaining_us,
             fixed_us=cost.fixed_us,
             item_us=cost.item_us + cost.size_us * queue.size_sum / queue.items,
             items_per_s=queue.rate.per_second(self._core.now, RATE_WINDOW_S),
             wait_bound_fraction=app.deployed.config.wait_bound_fraction,
         )
 
-    def _invoke(
-        self,
-        app: AppState,
-        queue: FunctionQueue,
-        taken: list[Waiting],
-        instance: Instance,
-        plan: str,
-        cores: float,
-        because: Because,
-    ) -> None:
+    def _invoke(self, app: AppState, queue: FunctionQueue, taken: list[Waiting], turn: "_Turn", because: Because) -> None:
         core = self._core
         state, now = core.state, core.now
         number = state.next_invocation
         state.next_invocation = number + 1
-        compiled = core.compiled(app, plan)
+        instance, extent = turn.instance, turn.part.mask
         ranges: list[ItemRange] = []
         rows: list[tuple[Payload, ...]] = []
         size_sum = 0.0
@@ -178,8 +280,8 @@ class Dispatcher:
             if part.sequence not in queue.waiting:
                 del request.queued[part.sequence]
             request.running += 1
-            places = compiled.routing if part.plan == plan else core.routing(app, part.plan)
-            group = places.groups[part.group]
+            places = core.flows(app, part.plan)
+            group = places.part(extent, part.group)
             if group.depth:
                 rows.extend([inputs_of(request, places, group, part.outer, index) for index in range(part.lo, part.hi)])
             else:
@@ -188,12 +290,11 @@ class Dispatcher:
             size_sum += part.size_sum
         queue.wait_until = 0
         inputs = tuple(rows)
-        head = taken[0].group
-        limit = _limit_us(compiled.routing.groups[head], compiled.costs[head], len(inputs), size_sum)
-        invocation = Invocation(number, instance.number, instance.app, queue.mask, taken, inputs, now)
+        limit = _limit_us(turn.part, turn.cost, len(inputs), size_sum)
+        invocation = Invocation(number, instance.number, instance.app, extent, taken, inputs, now)
         state.invocations[number] = invocation
-        self._fleet.occupy(app, instance, number, cores, now + limit)
-        core.emit(Invoke(number, instance.number, queue.mask, tuple(ranges), inputs, cores, limit, because))
+        self._fleet.occupy(app, instance, number, turn.cores, now + limit)
+        core.emit(Invoke(number, instance.number, extent, tuple(ranges), inputs, turn.cores, limit, because))
 
     def wait_us(self, app: AppState) -> float:
         """Predicted wait of a request that arrives now: the work that is queued over the cores that can do it."""
@@ -202,19 +303,50 @@ class Dispatcher:
             head = queue.head()
             if head is not None:
                 compiled = self._core.compiled(app, head.plan)
-                group = compiled.routing.groups[head.group]
-                total += _backlog_us(queue, compiled.costs[head.group], group) * group.function.cpu_cores
+                group = compiled.flows.groups[head.group]
+                total += self._queued_us(queue, head, compiled, group.function.max_batch) * group.function.cpu_cores
         cores = sum(node.usable_cores for node in self._core.state.nodes.values())
         return total / cores if cores > 0 else total
 
     def backlog_us(self, app: AppState, mask: int) -> float:
-        """Predicted busy time of what waits in one queue."""
-        queue = app.queues.get(mask)
-        head = queue.head() if queue is not None else None
-        if queue is None or head is None:
-            return 0.0
-        compiled = self._core.compiled(app, head.plan)
-        return _backlog_us(queue, compiled.costs[head.group], compiled.routing.groups[head.group])
+        """Predicted busy time of what waits for the stages of a function."""
+        if not self._core.is_stagewise(app):
+            queue = app.queues.get(mask)
+            head = queue.head() if queue is not None else None
+            if queue is None or head is None:
+                return 0.0
+            compiled = self._core.compiled(app, head.plan)
+            return self._queued_us(queue, head, compiled, compiled.flows.groups[head.group].function.max_batch)
+        compiled = self._core.compiled(app, app.plan_id)
+        total = 0.0
+        for queue in app.queues.values():
+            if queue.items and queue.mask & mask == queue.mask:
+                total += queue.items * compiled.rest_us(queue.mask.bit_length() - 1, mask)
+        return total
+
+    def _queued_us(self, queue: FunctionQueue, head: Waiting, compiled: Compiled, max_batch: int) -> float:
+        """Predicted work of one queue: of its function, or where extents are decided at dispatch of all that follows."""
+        cost = compiled.flow_costs[head.group]
+        if compiled.extents is not None:
+            return queue.items * compiled.remaining_us[head.group]
+        batches = -(-queue.items // max_batch)
+        return cost.fixed_us * batches + cost.item_us * queue.items + cost.size_us * queue.size_sum
+
+
+class _Turn(Struct, frozen=True, gc=False):
+    """What comes next from a queue: an instance, the extent that it runs, its predicted cost, cores, and the largest batch."""
+
+    instance: Instance
+    part: Group
+    cost: GroupCost
+    cores: float
+    max_batch: int
+    because: Because | None
+
+
+def _place(head: Waiting, depth: int) -> tuple[int, ...]:
+    """The first ``depth`` indices of the path of a range's first item."""
+    return (*head.outer, head.lo)[:depth]
 
 
 def _limit_us(group: Group, cost: GroupCost, count: int, size_sum: float) -> Micros:
@@ -222,8 +354,3 @@ def _limit_us(group: Group, cost: GroupCost, count: int, size_sum: float) -> Mic
         return group.limit_us
     predicted = cost.fixed_us + count * cost.item_us + size_sum * cost.size_us
     return group.limit_us + max(HUNG_FLOOR, int(predicted * cost.p99_factor * HUNG_FACTOR + cost.first_call_us))
-
-
-def _backlog_us(queue: FunctionQueue, cost: GroupCost, group: Group) -> float:
-    batches = -(-queue.items // group.function.max_batch)
-    return cost.fixed_us * batches + cost.item_us * queue.items + cost.size_us * queue.size_sum

@@ -79,6 +79,6 @@ class Endings:
             return
         del app.plans[plan_id]
         core.forget_plan(plan_id)
-        wanted = {group.mask for other in app.plans for group in core.routing(app, other).groups}
+        wanted = {group.mask for other in app.plans for group in core.flows(app, other).groups}
         for mask in [mask for mask in app.queues if mask not in wanted]:
             del app.queues[mask]

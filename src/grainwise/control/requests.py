@@ -22,7 +22,8 @@ class Request(Struct, gc=False):
     ``values`` is keyed by (source number, path...). ``need`` counts, per (group, outer path...), how many inputs each item
     still waits for. ``fans`` counts, per (fan-out, path...), the results still missing. ``live`` holds a count of references
     per handle. ``queued`` maps the sequence number of each waiting range to its queue's mask. ``running`` counts ranges inside
-    invocations.
+    invocations. ``done`` is the mask of the stages that have run for the whole request. ``homes`` names, where there are
+    several, the node on which a value was made.
     """
 
     number: int
@@ -39,6 +40,8 @@ class Request(Struct, gc=False):
     queued: dict[int, int] = {}
     running: int = 0
     is_ended: bool = False
+    done: int = 0
+    homes: dict[tuple[int, ...], str] = {}
 
 
 class Ready(Struct, gc=False):
@@ -71,23 +74,34 @@ class Flow:
         for number, payload in enumerate(inputs):
             self.publish(number, (), payload)
 
-    def complete(self, group: int, outer: Path, index: int, outputs: tuple[Payload, ...]) -> None:
-        """Publish what one item of a group came to."""
-        compiled = self.routing.groups[group]
-        path = (*outer, index) if compiled.depth else ()
-        for number, payload in zip(compiled.outputs, outputs, strict=True):
-            self.publish(number, path, payload)
+    def complete(self, part: Group, outer: Path, index: int, outputs: tuple[Payload, ...], home: str = "") -> None:
+        """Publish what one item came to, for which ``part`` ran on the node ``home``."""
+        if part.depth:
+            path: Path = (*outer, index)
+        else:
+            path = ()
+            self.request.done |= part.mask
+        produced = list(zip(part.outputs, part.uses, outputs, strict=True))
+        if part.hidden:
+            # Joins come first, those that nobody reads too: a list that was taken apart inside is not taken apart again.
+            produced.reverse()
+            for number in part.closed:
+                self.request.values[(number, *path)] = EMPTY
+        for number, uses, payload in produced:
+            if home:
+                self.request.homes[(number, *path)] = home
+            self._publish(number, path, payload, uses, part.hidden)
 
     def settle(self) -> None:
         """Pass over the ready items that run nothing because their branch was not taken."""
         if self.ready:
             self._skip()
 
-    def consume(self, group: int, payloads: tuple[Payload, ...]) -> None:
-        """Give back the references that one item held on its inputs."""
-        for at in self.routing.groups[group].counted:
+    def consume(self, part: Group, payloads: tuple[Payload, ...]) -> None:
+        """Give back the references that one item held on its inputs, for which ``part`` ran."""
+        for at, count in part.gives:
             for ref in payloads[at].refs:
-                self._give_back(ref.handle, 1)
+                self._give_back(ref.handle, count)
 
     def _give_back(self, handle: int, count: int) -> None:
         live = self.request.live
@@ -124,26 +138,29 @@ class Flow:
 
     def publish(self, number: int, path: Path, payload: Payload) -> None:
         """A value is known: count it, wake its readers, open the fan-outs over it, close the ones it completes."""
+        self._publish(number, path, payload, self.routing.sources[number].uses, 0)
+
+    def _publish(self, number: int, path: Path, payload: Payload, uses: int, hidden: int) -> None:
         request = self.request
-        use = self.routing.sources[number]
         request.values[(number, *path) if path else (number,)] = payload
-        uses = use.uses
         if uses:
             live = request.live
             for ref in payload.refs:
                 live[ref.handle] = uses
         else:
             self.released.extend([ref.handle for ref in payload.refs])
-        self._announce(number, path)
+        self._announce(number, path, hidden)
 
-    def _announce(self, number: int, path: Path) -> None:
+    def _announce(self, number: int, path: Path, hidden: int = 0) -> None:
+        """Wake whoever waits for a value, but none of the stages of ``hidden``, which have run with it."""
         use = self.routing.sources[number]
         if use.is_final:
             self.request.outputs_left -= 1
         for each in use.closes:
             self._close(each, path[:-1])
         for group in use.readers:
-            self._wake(group, path)
+            if not hidden >> group & 1:
+                self._wake(group, path)
         for each in use.opens:
             fan = self.routing.fan_by_each[each]
             if fan.depth == len(path):
@@ -253,6 +270,8 @@ class Flow:
         self._join(fan, outer, SKIPPED if is_skipped else Payload(tuple(refs), "many"))
 
     def _join(self, fan: Fan, path: Path, joined: Payload) -> None:
+        if not path:
+            self.request.done |= self.routing.graph.body_masks[fan.each]
         # The references were counted when each result was published, so the join itself adds none.
         self.request.values[(fan.gathered, *path)] = joined
         self._announce(fan.gathered, path)
@@ -288,8 +307,8 @@ class Flow:
             if start < index:
                 kept.append(Ready(entry.group, entry.outer, start, index))
             start = index + 1
-            self.consume(entry.group, payloads)
-            self.complete(entry.group, entry.outer, index, tuple(SKIPPED for _ in compiled.outputs))
+            self.consume(compiled, payloads)
+            self.complete(compiled, entry.outer, index, tuple(SKIPPED for _ in compiled.outputs))
         if start < entry.hi:
             kept.append(Ready(entry.group, entry.outer, start, entry.hi))
 

@@ -15,13 +15,16 @@ Path = tuple[int, ...]
 
 
 class Group(Struct, frozen=True):
-    """A function of a plan as the controller routes it.
+    """An extent as the controller routes it: a function of a plan, a single stage, or what one invocation runs of a function.
 
-    ``inputs`` and ``outputs`` number the sources of the extent. ``counted`` are the positions of inputs on which each item
-    holds its own reference; the others are held until the request ends. ``sized`` gives the positions of the inputs that
+    ``inputs`` and ``outputs`` number the sources of the extent. ``gives`` are the positions of inputs on which each item
+    holds references of its own, with their number; the others are held until the request ends. ``uses`` is for each output how
+    many references a fresh value holds. ``sized`` gives the positions of the inputs that
     measure an item, each with its place in ``Ref.sizes``. ``limit_us`` is the sum of the limits that stages declare,
-    ``all_declared`` whether every stage does.
-    ``always_runs``: no request passes the function by.
+    ``all_declared`` whether every stage does. ``always_runs``: no request passes the extent by.
+
+    Where flows go stage by stage, ``hidden`` is the mask of the stages that must not be woken by what the extent hands on,
+    since it has run them, and ``closed`` numbers the joins inside it that nobody outside reads.
     """
 
     index: int
@@ -31,13 +34,16 @@ class Group(Struct, frozen=True):
     extent: Extent
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    counted: tuple[int, ...]
+    gives: tuple[tuple[int, int], ...]
+    uses: tuple[int, ...]
     sized: tuple[tuple[int, int], ...]
     function: FunctionPlan
     limit_us: int
     all_declared: bool
     always_runs: bool
     may_skip: bool
+    hidden: int = 0
+    closed: tuple[int, ...] = ()
 
 
 class Fan(Struct, frozen=True):
@@ -78,32 +84,50 @@ class SourceUse(Struct, frozen=True):
 
 
 class Routing:
-    """Everything about one plan that the controller looks up while it routes. Immutable after construction."""
+    """Everything about one plan that the controller looks up while it routes.
 
-    def __init__(self, graph: Graph, plan: Plan, limits_us: tuple[int, ...]) -> None:
+    Args:
+        graph: of the app.
+        plan: which function each stage belongs to.
+        limits_us: the limit that each stage declares, 0 for none.
+        is_stagewise: values go from stage to stage, and whoever dispatches decides how many stages an invocation runs
+            (``extent``); otherwise they go from function to function.
+    """
+
+    def __init__(self, graph: Graph, plan: Plan, limits_us: tuple[int, ...], *, is_stagewise: bool = False) -> None:
         self.graph = graph
         self.plan = plan
+        self.is_stagewise = is_stagewise
+        self._limits_us = limits_us
         self._inputs = len(graph.input_names)
         self._stages = len(graph.stages)
-        extents = [make_extent(graph, graph.mask(function.stages)) for function in plan.functions]
+        parts = [(graph.mask(function.stages), function) for function in plan.functions]
+        if is_stagewise:
+            parts = [
+                (1 << stage, next(function for mask, function in parts if mask >> stage & 1)) for stage in range(self._stages)
+            ]
+        extents = [make_extent(graph, mask) for mask, _ in parts]
         self._inside = {each for extent in extents for each in extent.eaches}
-        self.groups: tuple[Group, ...] = tuple(
-            self._group(index, extent, function, limits_us)
-            for index, (extent, function) in enumerate(zip(extents, plan.functions, strict=True))
-        )
         total = self._inputs + self._stages + 2 * len(graph.eaches)
         readers: list[list[int]] = [[] for _ in range(total)]
-        for group in self.groups:
-            for number in group.inputs:
-                readers[number].append(group.index)
+        for index, extent in enumerate(extents):
+            for source in extent.inputs:
+                readers[self.number(source)].append(index)
         self._readers: tuple[tuple[int, ...], ...] = tuple(tuple(found) for found in readers)
         outer = [each for each in range(len(graph.eaches)) if each not in self._inside]
+        self._depths = [len(extent.scope) for extent in extents]
+        self._scopes = [extent.scope for extent in extents]
         self.fan_by_each: dict[int, Fan] = {each: self._fan(each, outer) for each in outer}
         self.fan_by_element: dict[int, Fan] = {fan.element: fan for fan in self.fan_by_each.values()}
         self.output_leaves: tuple[tuple[int, ...], ...] = tuple(
             tuple(self.number(leaf) for leaf in leaves(graph, source)) for source in graph.outputs
         )
         self.final: frozenset[int] = frozenset(number for options in self.output_leaves for number in options)
+        self.groups: tuple[Group, ...] = tuple(
+            self._group(index, extent, function)
+            for index, (extent, (_, function)) in enumerate(zip(extents, parts, strict=True))
+        )
+        self._extents: dict[int, Group] = {group.mask: group for group in self.groups}
         self.sources: tuple[SourceUse, ...] = tuple(self._source(number) for number in range(total))
         self.root_groups: tuple[tuple[int, int], ...] = tuple(
             (group.index, len(group.inputs)) for group in self.groups if group.depth == 0
@@ -138,25 +162,68 @@ class Routing:
         """How many fan-outs stand around a source."""
         return len(self._scope(number))
 
-    def _group(self, index: int, extent: Extent, function: FunctionPlan, limits_us: tuple[int, ...]) -> Group:
-        declared = [limits_us[stage] for stage in extent.stages]
+    def extent(self, mask: int) -> Group:
+        """What one invocation that runs the stages of ``mask`` reads and hands on; compiled when it is first asked for.
+
+        Beside the groups only a routing by stages has extents: those that begin at one stage.
+        """
+        found = self._extents.get(mask)
+        if found is None:
+            extent = make_extent(self.graph, mask)
+            found = self._extents[mask] = self._group(extent.stages[0], extent, self.groups[extent.stages[0]].function)
+        return found
+
+    def _group(self, index: int, extent: Extent, function: FunctionPlan) -> Group:
+        declared = [self._limits_us[stage] for stage in extent.stages]
         nodes = [self.graph.stages[stage] for stage in extent.stages]
+        inputs = tuple(self.number(source) for source in extent.inputs)
+        outputs = tuple(self.number(source) for source in extent.outputs)
+        depth = len(extent.scope)
+        if not self.is_stagewise:
+            gives = tuple((at, 1) for at, source in enumerate(extent.inputs) if self._is_counted(source, depth))
+            uses, hidden, closed = tuple(self._uses(number) for number in outputs), 0, ()
+        else:
+            gives = tuple(
+                (at, self._within(number, extent))
+                for at, (number, source) in enumerate(zip(inputs, extent.inputs, strict=True))
+                if self._is_counted(source, depth)
+            )
+            uses = tuple(self._uses(number) - self._within(number, extent) for number in outputs)
+            hidden = extent.mask
+            joins = [self.number(Gathered(each)) for each in extent.eaches]
+            closed = tuple(number for number in joins if number not in outputs)
         return Group(
             index=index,
-            name="+".join(function.stages),
+            name="+".join(self.graph.names(extent.mask)),
             mask=extent.mask,
-            depth=len(extent.scope),
+            depth=depth,
             extent=extent,
-            inputs=tuple(self.number(source) for source in extent.inputs),
-            outputs=tuple(self.number(source) for source in extent.outputs),
-            counted=tuple(at for at, source in enumerate(extent.inputs) if self._is_counted(source, len(extent.scope))),
+            inputs=inputs,
+            outputs=outputs,
+            gives=gives,
+            uses=uses,
             sized=self._sized(extent),
             function=function,
             limit_us=sum(declared),
             all_declared=all(declared),
             always_runs=any(not node.guards for node in nodes),
             may_skip=any(node.guards for node in self.graph.stages),
+            hidden=hidden,
+            closed=closed,
         )
+
+    def _within(self, number: int, extent: Extent) -> int:
+        """How many of the references on a fresh value belong to stages of ``extent``."""
+        found = sum(1 for index in self._readers[number] if extent.mask >> index & 1)
+        for each in extent.eaches:
+            fan = self.fan_by_each[each]
+            if number in fan.over:
+                found += len(self._readers[fan.element])
+        return found
+
+    def part(self, mask: int, index: int) -> Group:
+        """What an invocation of ``mask`` ran for an item that waited for group number ``index``."""
+        return self.extent(mask) if self.is_stagewise else self.groups[index]
 
     def _is_counted(self, source: Source, depth: int) -> bool:
         """Whether an item at ``depth`` is the only one at its place to read this value of ``source``."""
@@ -213,10 +280,10 @@ class Routing:
             element=element,
             gathered=self.number(Gathered(each)),
             results=tuple(self.number(leaf) for leaf in leaves(self.graph, node.result)),
-            groups=tuple(group.index for group in self.groups if group.extent.scope == (*node.scope, each)),
+            groups=tuple(index for index, scope in enumerate(self._scopes) if scope == (*node.scope, each)),
             guards=guards,
             waits=waits,
-            holds=sum(1 for index in self._readers[element] if self.groups[index].depth == depth + 1) if is_counted else 0,
+            holds=sum(1 for index in self._readers[element] if self._depths[index] == depth + 1) if is_counted else 0,
             eager=tuple(other for other in outer if self.graph.eaches[other].scope == (*node.scope, each)),
         )
 

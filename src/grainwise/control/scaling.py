@@ -66,11 +66,13 @@ class Scaler:
         """Sample how many items each function of the plan has, waiting or running."""
         second = self._core.now // SECOND
         masks = [group.mask for group in self._core.routing(app, app.plan_id).groups]
-        counts = {mask: app.queues[mask].items if mask in app.queues else 0 for mask in masks}
+        counts = {mask: sum(queue.items for queue in app.queues.values() if queue.mask & mask == queue.mask) for mask in masks}
         name = app.deployed.app.name
         for invocation in self._core.state.invocations.values():
-            if invocation.app == name and invocation.extent in counts:
-                counts[invocation.extent] += len(invocation.inputs)
+            extent = invocation.extent
+            for mask in counts:
+                if invocation.app == name and extent & mask == extent:
+                    counts[mask] += len(invocation.inputs)
         app.loads = {mask: app.loads.get(mask) or FunctionLoad() for mask in masks}
         for mask, load in app.loads.items():
             load.sample(second, counts[mask], STABLE_WINDOW_S)
@@ -78,7 +80,9 @@ class Scaler:
     def _items_per_s(self, app: AppState, group: Group) -> float:
         """Items per second of a function: as measured, or what the requests bring where it has served nothing yet."""
         now = self._core.now
-        queue = app.queues.get(group.mask)
+        # Where values go stage by stage, all that a function serves has waited for its first stage.
+        first = 1 << group.extent.stages[0] if self._core.is_stagewise(app) else group.mask
+        queue = app.queues.get(first)
         if queue is not None and 0 <= queue.rate.since <= now - RATE_WINDOW_S * SECOND:
             return queue.rate.per_second(now, RATE_WINDOW_S)
         items = app.deployed.workload.items[group.extent.stages[0]] if group.depth else 1.0
@@ -166,10 +170,10 @@ class Scaler:
 
     def rescue(self, app: AppState) -> None:
         """Start an instance for every function for which items wait and of which there is none, whichever plan they follow."""
+        waiting = [queue.mask for queue in app.queues.values() if queue.items]
         for plan_id in app.plans:
             for group in self._core.routing(app, plan_id).groups:
-                queue = app.queues.get(group.mask)
-                if queue is not None and queue.items and not self._fleet.has_or_awaits(app, group.mask):
+                if any(mask & group.mask == mask and not self._fleet.has_or_awaits(app, mask) for mask in waiting):
                     self.start(app, group, RESCUE)
 
     def start_failed(self, app: AppState, mask: int, detail: str) -> None:

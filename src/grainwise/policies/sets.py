@@ -1,6 +1,8 @@
 """Which policies an app is controlled by: a set names one for each recurring question, and an app names its set.
 
-The adaptive set is the product's. The others change one answer each, so that a comparison says what that answer is worth.
+The adaptive set is the product's: the slow loop decides what instances hold, the fast one what each invocation runs of it.
+``residency`` has the slow loop alone, ``extent`` the fast one, ``fixed`` neither. The others change one answer each, so that a
+comparison says what that answer is worth.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +22,7 @@ from grainwise.policies import (
     regranulate,
     routing,
 )
+from grainwise.policies import extent as extents
 from grainwise.policies.slices import DeviceNeed
 
 C = TypeVar("C", bound=routing.Candidate)
@@ -28,8 +31,8 @@ C = TypeVar("C", bound=routing.Candidate)
 class Route(Protocol):
     """Which instance gets this invocation?"""
 
-    def __call__(self, extent: int, idle: Iterable[C]) -> C | None:
-        """The instance for ``extent``, or nothing where no idle instance holds it."""
+    def __call__(self, extent: int, idle: Iterable[C], home: str = "") -> C | None:
+        """The instance for ``extent``, or nothing where no idle instance holds it; ``home`` is where its inputs lie."""
         ...
 
 
@@ -68,6 +71,7 @@ class PolicySet:
     ask: Callable[[regranulate.AskView, Instant], regranulate.Ask | regranulate.Hold]
     verdict: Callable[[regranulate.VerdictView, Instant], regranulate.Switch | regranulate.Hold]
     measures_concurrency: bool = False
+    extent: Callable[[extents.ExtentView, Instant], extents.Run | extents.Drop] | None = None
 
 
 ADAPTIVE = PolicySet(
@@ -82,13 +86,16 @@ ADAPTIVE = PolicySet(
     place=placement.decide,
     ask=regranulate.ask,
     verdict=regranulate.verdict,
+    extent=extents.decide,
 )
-FIXED = replace(ADAPTIVE, name="fixed", ask=regranulate.never_ask, verdict=regranulate.never_switch)
+RESIDENCY = replace(ADAPTIVE, name="residency", extent=None)
+EXTENT = replace(ADAPTIVE, name="extent", ask=regranulate.never_ask, verdict=regranulate.never_switch)
+FIXED = replace(EXTENT, name="fixed", extent=None)
 FIFO = replace(ADAPTIVE, name="fifo", rank=ordering.by_arrival)
 EAGER = replace(ADAPTIVE, name="eager", batch_or_wait=batching.never_wait)
 CONCURRENCY = replace(ADAPTIVE, name="concurrency", scale=autoscale_concurrency.decide, measures_concurrency=True)
 
-SETS: dict[str, PolicySet] = {each.name: each for each in (ADAPTIVE, FIXED, FIFO, EAGER, CONCURRENCY)}
+SETS: dict[str, PolicySet] = {each.name: each for each in (ADAPTIVE, RESIDENCY, EXTENT, FIXED, FIFO, EAGER, CONCURRENCY)}
 """The known sets by name."""
 
 

@@ -58,7 +58,7 @@ def reasons_of_batches(policies: str) -> set[str]:
         world.run_for(MILLISECOND)
     world.drain()
     assert_replays(world)
-    return {invoke.because.rule for invoke in world.seen(Invoke)}
+    return {str(dict(invoke.because.facts)["batch"]) for invoke in world.seen(Invoke)}
 
 
 def test_eager_never_waits_for_a_batch_and_adaptive_does():
@@ -171,7 +171,7 @@ def test_an_app_may_change_its_set_while_it_is_served():
 
 
 def test_an_unknown_set_is_refused_with_those_that_are_known():
-    with pytest.raises(ConfigurationError, match="choose one of adaptive, concurrency, eager, fifo, fixed"):
+    with pytest.raises(ConfigurationError, match="choose one of adaptive, concurrency, eager, extent, fifo, fixed, residency"):
         policy_set("best")
     world = World(chain(1))
     deployed: AppDeployed = msgspec.structs.replace(world.state_of().deployed, config=config("best"))

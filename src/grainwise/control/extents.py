@@ -1,0 +1,249 @@
+"""What a plan offers to those who dispatch: at every point of the DAG the extents that may run next, with what follows them.
+
+Compiled from the plan, the latency model and the nodes, so a snapshot need not hold it. An extent begins at one stage and lies
+within one function. Its time is that of a batch of mean requests at a high quantile, with the hop into it; its cost is what is
+paid for the time that the batch is busy. What comes after the first extent is assumed to find an instance at once.
+"""
+
+import math
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from grainwise.control.events import AppDeployed
+from grainwise.control.routing import Routing
+from grainwise.domain.app import AppSpec
+from grainwise.domain.extent import common_scope
+from grainwise.domain.graph import Graph
+from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
+from grainwise.domain.plan import FunctionPlan, Plan
+from grainwise.planning.granularity import explain_illegal
+from grainwise.planning.joint import Step
+from grainwise.planning.options import SHARES
+from grainwise.planning.staircase import Staircases, build
+from grainwise.policies.extent import Offer
+from grainwise.predictors.groups import GroupFacts, group_facts, stage_times_us
+from grainwise.predictors.latency import LatencyModel
+from grainwise.predictors.samples import factor_moments
+from grainwise.predictors.station import concurrency
+from grainwise.predictors.workload import Workload
+
+QUANTILE = 0.95
+"""The level of run times that a request's slack is held against: the safety margin of a dispatch."""
+
+MAX_SUBSETS = 10
+"""Functions of more stages are only cut into runs of stages that follow one another in the order of the graph."""
+
+MAX_LABELS = 256
+"""Labels kept per state of finished stages: a dispatch must not wait long for its staircases."""
+
+
+class _Known(Struct, frozen=True):
+    """A scenario as predictors take it."""
+
+    app: AppSpec
+    model: LatencyModel
+    hop: HopModel
+    workload: Workload
+    nodes: tuple[Node, ...]
+    capabilities: Capabilities
+    prices: Prices
+
+
+class Extents:
+    """The extents of one plan.
+
+    Args:
+        deployed: the app with everything that is known about it.
+        plan: whose functions hold the stages.
+        flows: the routing of its values, stage by stage.
+        nodes: the machines.
+    """
+
+    def __init__(self, deployed: AppDeployed, plan: Plan, flows: Routing, nodes: tuple[Node, ...]) -> None:
+        self._scenario = _Known(
+            deployed.app, deployed.model, deployed.hop, deployed.workload, nodes, deployed.capabilities, deployed.prices
+        )
+        self._plan = plan
+        self._graph = deployed.app.graph
+        self._flows = flows
+        self._facts: dict[int, GroupFacts] = {}
+        self._functions: dict[int, FunctionPlan] = {}
+        self._useful: dict[int, int] = {}
+        self._ways: list[tuple[float, int]] = []
+        self._side: dict[int, tuple[int, ...]] = {}
+        self._built: dict[tuple[int, int], Staircases] = {}
+        self._offers: dict[tuple[int, int, int, int], tuple[Offer, ...]] = {}
+        self._ancestors = _ancestors(self._graph)
+        for function in plan.functions:
+            for mask in _extents_of(self._graph, self._graph.mask(function.stages)):
+                self._functions[mask] = function
+                self._facts[mask] = facts = group_facts(self._scenario, mask)
+                self._useful[mask] = _useful(facts)
+        self._levels = _powers(max(self._useful.values()))
+
+    def useful(self, mask: int) -> int:
+        """The largest batch of an extent that some stage of it can use."""
+        return self._useful[mask]
+
+    def function(self, mask: int) -> FunctionPlan:
+        """The function that an extent lies in."""
+        return self._functions[mask]
+
+    def needs(self, mask: int) -> tuple[int, ...]:
+        """Numbers of the sources that an extent reads and that may be unknown when its first stage can run."""
+        found = self._side.get(mask)
+        if found is None:
+            part = self._flows.extent(mask)
+            before = self._ancestors[part.extent.stages[0]]
+            found = self._side[mask] = tuple(
+                number
+                for number, source in zip(part.inputs, part.extent.inputs, strict=True)
+                if any(not before >> stage & 1 for stage in self._graph.producers(source))
+            )
+        return found
+
+    def items_per_request(self, stage: int) -> float:
+        """Mean executions of a stage for one request."""
+        return self._scenario.workload.items[stage]
+
+    def offers(self, done: int, head: int, items: int, side: int) -> tuple[Offer, ...]:
+        """The first steps for ``items`` that wait for stage ``head`` of requests that have run ``done``.
+
+        Args:
+            done: mask of stages; those that ``head`` waits for are added.
+            head: a stage.
+            items: how many wait, so that no larger batch is offered.
+            side: how many instances could share them.
+        """
+        done |= self._ancestors[head]
+        requests = max(1, int(items / max(self._scenario.workload.items[head], 1e-9))) if self._is_scoped(head) else items
+        level = self._levels[0]
+        for each in self._levels:
+            if each <= requests:
+                level = each
+        side = 1 if side < 2 else 2 if side < 4 else 4
+        key = (done, head, level, side)
+        found = self._offers.get(key)
+        if found is None:
+            found = self._offers[key] = tuple(
+                Offer(first.step.mask, *self._ways[first.step.payload], first.times_us, first.costs)
+                for each in self._levels
+                if each <= level
+                for first in self._staircases(each, side).first_steps(done, head)
+            )
+        return found
+
+    def fastest_us(self, done: int, head: int) -> float:
+        """The least time from the start of ``head`` to the answer, for one request alone."""
+        return min((offer.times_us[0] for offer in self.offers(done, head, 1, 1)), default=0.0)
+
+    def _is_scoped(self, stage: int) -> bool:
+        return bool(self._graph.stages[stage].scope)
+
+    def _staircases(self, level: int, side: int) -> Staircases:
+        found = self._built.get((level, side))
+        if found is None:
+            steps = {mask: self._steps(mask, level, side) for mask in sorted(self._functions)}
+            found = self._built[(level, side)] = build(self._graph.predecessors, steps, max_labels=MAX_LABELS)
+        return found
+
+    def _steps(self, mask: int, level: int, side: int) -> list[Step]:
+        """The ways to run an extent for ``level`` requests at once, or a part of them in each of several invocations."""
+        facts, function, useful = self._facts[mask], self._functions[mask], self._useful[mask]
+        items = facts.items * level if facts.extent.scope else float(level)
+        scenario = self._scenario
+        return [
+            self._step(
+                mask,
+                function,
+                cores,
+                batch,
+                items,
+                max(1, concurrency(scenario.nodes, scenario.capabilities, cores, side)),
+                level,
+            )
+            for cores in self._cores(function)
+            for batch in (_powers(useful) if facts.extent.scope else (min(level, useful),))
+        ]
+
+    def _cores(self, function: FunctionPlan) -> tuple[float, ...]:
+        """Shares of an invocation: the function's, and others where use is paid for and not presence."""
+        capabilities = self._scenario.capabilities
+        if self._plan.objective == "provisioned" or capabilities.is_share_hard or capabilities.share_scope != "invocation":
+            return (function.cpu_cores,)
+        most = max((node.usable_cores for node in self._scenario.nodes), default=0.0)
+        ladder = [share for share in SHARES if capabilities.min_cpu_cores <= share <= most]
+        return tuple(sorted({*ladder, min(function.cpu_cores, most)}))
+
+    def _step(self, mask: int, function: FunctionPlan, cores: float, batch: int, items: float, able: int, level: int) -> Step:
+        scenario, facts = self._scenario, self._facts[mask]
+        size = min(float(batch), max(items, 1e-9))
+        invocations = max(1.0, math.ceil(items / size - 1e-9)) if items > 1 else items
+        rounds = max(1.0, math.ceil(invocations / able - 1e-9)) if facts.extent.scope else 1.0
+        mean_us = high_us = 0.0
+        times = stage_times_us(scenario, facts, size, cores)
+        for stage, time in zip(facts.extent.stages, times, strict=True):
+            model = scenario.model.stages[stage]
+            mean_us += time
+            high_us += time * model.quantile_factor(QUANTILE) / factor_moments(model.residual_quantiles)[0]
+        hop_us = scenario.hop.latency_us(facts.bytes_in * size)
+        rate = scenario.prices.usd_per_second(cores, function.memory_mib or facts.memory_mib, function.device_fraction)
+        fee = scenario.prices.usd_per_million_requests / 1e6
+        usd = invocations * ((hop_us + mean_us) / 1e6 * rate + fee) / level
+        self._ways.append((cores, batch))
+        return Step(mask, rounds * (hop_us + high_us), usd, len(self._ways) - 1)
+
+
+def _extents_of(graph: Graph, function: int) -> Iterator[int]:
+    """The extents within a function: legal groups that begin at one stage, in whose scope they lie, smallest masks first.
+
+    A group that begins inside a fan-out and reaches beyond it is none: its items are already apart when the first can run.
+    """
+    stages = [stage for stage in range(len(graph.stages)) if function >> stage & 1]
+    if len(stages) > MAX_SUBSETS:
+        candidates = sorted(
+            sum(1 << stage for stage in stages[low:high])
+            for low in range(len(stages))
+            for high in range(low + 1, len(stages) + 1)
+        )
+    else:
+        candidates = []
+        mask = function & -function
+        while mask:
+            candidates.append(mask)
+            mask = (mask - function) & function
+        candidates.sort()
+    for mask in candidates:
+        entries = [stage for stage in stages if mask >> stage & 1 and not graph.predecessors[stage] & mask]
+        if len(entries) != 1 or common_scope(graph, mask) != graph.stages[entries[0]].scope:
+            continue
+        if explain_illegal(graph, mask) is None:
+            yield mask
+
+
+def _ancestors(graph: Graph) -> tuple[int, ...]:
+    found: list[int] = []
+    for predecessors in graph.predecessors:
+        mask = predecessors
+        for stage, before in enumerate(found):
+            if predecessors >> stage & 1:
+                mask |= before
+        found.append(mask)
+    return tuple(found)
+
+
+def _useful(facts: GroupFacts) -> int:
+    useful = 1
+    for executions, max_batch in zip(facts.executions, facts.max_batches, strict=True):
+        useful = max(useful, math.ceil(max_batch / max(executions, 1.0) - 1e-9))
+    return useful
+
+
+def _powers(most: int) -> tuple[int, ...]:
+    found = [1]
+    while found[-1] * 2 <= most:
+        found.append(found[-1] * 2)
+    if found[-1] < most:
+        found.append(most)
+    return tuple(found)
