@@ -141,7 +141,9 @@ class Present:
                 self.now - instance.started,
             )  # fmt: skip
         else:
-            runtime.stand(number, instance.app, instance.node, instance.stages, instance.device)
+            runtime.stand(
+                number, instance.app, instance.node, instance.stages, instance.device, instance.gpu_share_fraction
+            )  # fmt: skip
             if instance.phase == "loading":
                 load = LoadStages(number, instance.loading, _OF_OLD, instance.loading_device_mib)
                 runtime.load(load, self._loading_since(state, instance))

@@ -166,10 +166,11 @@ class SimulatedRuntime:
         """A request is in flight, and its values are in the store."""
         self._requests[request] = (kind, scale, self._apps[app].service.luck(request))
 
-    def stand(self, number: int, app: str, node: str, stages: int, device: str) -> None:
+    def stand(self, number: int, app: str, node: str, stages: int, device: str = "", gpu_share_fraction: float = 0.0) -> None:
         """An instance is there, holds its stages and is idle."""
         machine = self.machines[node]
-        instance = SimulatedInstance(number, self._apps[app], machine, stages, machine.speed_on(device))
+        part = DevicePart(gpu_share_fraction, machine.speed) if device else None
+        instance = SimulatedInstance(number, self._apps[app], machine, stages, machine.speed_on(device), part)
         instance.phase = "ready"
         self.instances[number] = instance
 
