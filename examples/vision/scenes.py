@@ -30,7 +30,7 @@ def scene(height: int, seed: int = 0) -> NDArray[np.uint8]:
     picture = np.where((rows > horizon)[..., None], field, sky)
     for _ in range(3):
         radius = random.uniform(5, 14)
-        middle = (random.uniform(radius, height - radius), random.uniform(radius, WIDTH - radius))
+        middle = (height * random.uniform(0.1, 0.9), WIDTH * random.uniform(0.1, 0.9))
         distance = np.hypot(rows - middle[0], columns - middle[1]) / radius
         colour = random.uniform(60, 250, 3) * np.clip(1.2 - 0.6 * distance, 0, 1)[..., None]
         picture = np.where((distance < 1)[..., None], colour, picture)

@@ -86,7 +86,7 @@ class Cutout:
         return one_by_one(pictures, BACKGROUND_SIDE, self._network, _cut_out)
 
 
-class DepthRecognition:
+class Depth:
     """A picture to a map of nearness, (64, 64) uint8: 0 is the farthest point of the picture and 255 the nearest."""
 
     def __init__(self) -> None:
