@@ -41,3 +41,27 @@ class RateMeter(Struct):
             return 0.0
         elapsed_us = min(window_s * SECOND + now % SECOND, max(SECOND, now - self.since))
         return total * SECOND / elapsed_us
+
+    def whole_seconds(self, first: int, last: int) -> list[int]:
+        """Arrivals in each of the seconds from ``first`` to before ``last``, of which at least the last 32 are still known."""
+        found = [0] * max(0, last - first)
+        for at in range(len(self.seconds) - 1, -1, -1):
+            second = self.seconds[at]
+            if second < first:
+                break
+            if second < last:
+                found[second - first] = self.counts[at]
+        return found
+
+
+def dispersion(counts: list[int]) -> float:
+    """Variance over mean of counts per second, 1 for Poisson arrivals; 1 where fewer than two, or nothing, came.
+
+    Over windows that are long against the gaps it tends to the squared coefficient of variation of the inter-arrival times, for
+    independent gaps (Cox and Lewis, The Statistical Analysis of Series of Events, 1966, chapter 4).
+    """
+    total = sum(counts)
+    if len(counts) < 2 or not total:
+        return 1.0
+    mean = total / len(counts)
+    return sum((count - mean) * (count - mean) for count in counts) / (len(counts) - 1) / mean

@@ -11,11 +11,13 @@ from grainwise.control.events import AppDeployed
 from grainwise.control.queues import FunctionQueue, Waiting
 from grainwise.control.rates import RateMeter
 from grainwise.control.requests import Request
+from grainwise.domain.because import Because
 from grainwise.domain.machine import Node
 from grainwise.domain.plan import Grain, Plan
 from grainwise.domain.time import Instant, Micros
 from grainwise.domain.values import Payload
 from grainwise.planning.problem import PlanTable
+from grainwise.policies import forecast
 from grainwise.policies.autoscale import Panic
 
 InstancePhase = Literal["starting", "ready", "loading", "ending"]
@@ -109,13 +111,18 @@ class Backoff(Struct):
 
 
 class Transition(Struct):
-    """A re-granulation under way: new requests switch to ``plan`` when every function of it is covered."""
+    """A re-granulation under way: new requests switch to ``plan`` when every function of it is covered.
+
+    ``is_stocked``: what the planned ``rate_per_s`` needs beyond the present rate was started, as far as there was room.
+    """
 
     plan: Plan
     plan_id: str
     began: Instant
     by: str
     failures: int = 0
+    rate_per_s: float = 0.0
+    is_stocked: bool = False
 
 
 class LiveMeans(Struct):
@@ -155,6 +162,10 @@ class AppState(Struct):
     """One app under control.
 
     ``is_covered``: since its fleet last changed, every function of the plan was found to have an instance or one on its way.
+    ``changed_at`` is when its granularity was last changed, ``tuned_at`` when only how it is run was, 0 for never. A vote is
+    looked at again at ``vote_due``. ``refusals`` are granularities that could not be carried out, ``planning`` how often in a
+    row no plan could be computed. ``is_missing``: the present plan was predicted to miss the SLO when the last one was asked
+    for. ``last_ask`` is why a plan was last asked for, or is not.
     """
 
     deployed: AppDeployed
@@ -185,6 +196,15 @@ class AppState(Struct):
     last_change: str = ""
     last_verdict: str = ""
     last_start_error: str = ""
+    arrivals: forecast.Memory = forecast.Memory()
+    asked_nodes: tuple[Node, ...] = ()
+    vote_due: Instant = 0
+    changed_at: Instant = 0
+    tuned_at: Instant = 0
+    refusals: dict[str, Backoff] = {}
+    planning: Backoff = field(default_factory=Backoff)
+    is_missing: bool = False
+    last_ask: Because | None = None
 
     @property
     def starts_failed(self) -> int:

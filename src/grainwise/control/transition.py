@@ -3,7 +3,12 @@
 The steps, each within capacity: adopt (an instance already holds the stages: nothing to do), load what is missing into an
 instance that can be spared, start, end an instance that can be spared to make room for a start. A change for which there is
 no such sequence is refused, with what is missing.
+
+A function is covered when it has the instances that the present rate needs. Those that the planned rate needs beyond that are
+started too where there is room, and not waited for: a change at a trough would otherwise meet the next peak with cold starts.
 """
+
+from collections.abc import Sequence
 
 from grainwise.control.core import Core
 from grainwise.control.devices import device_views
@@ -11,13 +16,18 @@ from grainwise.control.endings import Endings
 from grainwise.control.fleet import Fleet
 from grainwise.control.routing import Group
 from grainwise.control.scaling import Scaler
-from grainwise.control.state import AppState, Instance, Transition
+from grainwise.control.state import AppState, Backoff, Instance, Transition
 from grainwise.domain.because import Because
 from grainwise.domain.plan import Plan, render_grain
+from grainwise.domain.time import SECOND
+from grainwise.policies.autoscale import HEADROOM, whole_above
+from grainwise.policies.gain import Change
 from grainwise.policies.placement import NoRoom
 from grainwise.policies.slices import EPSILON, DeviceNeed, grant, lacking
 
 MAX_FAILED_STARTS = 3
+MAX_DOUBLINGS = 4
+"""A granularity that was refused is left alone for the dwell time, after every further refusal for twice as long as before."""
 
 
 class Regranulation:
@@ -29,6 +39,21 @@ class Regranulation:
         self._endings = endings
         self._scaler = scaler
 
+    def change_to(self, app: AppState, plan: Plan) -> Change:
+        """What it would cost to have the instances of a plan beside the present ones until the last of them is up."""
+        deployed, fleet = app.deployed, self._fleet
+        starts, longest_us, usd_per_second = 0, 0.0, 0.0
+        for function in plan.functions:
+            mask = deployed.app.graph.mask(function.stages)
+            missing = function.instances - fleet.serving(app, mask) - fleet.coming(app, mask)
+            if missing <= 0:
+                continue
+            starts += missing
+            longest_us = max(longest_us, deployed.model.cold_start_us(mask))
+            price = deployed.prices.usd_per_second(function.cpu_cores, fleet.memory_mib(app, mask), function.device_fraction)
+            usd_per_second += missing * price
+        return Change(starts, longest_us, usd_per_second * longest_us / SECOND)
+
     def begin(self, app: AppState, plan: Plan, because: Because) -> None:
         """Aim at ``plan``; a change under way is redirected, and one that cannot be carried out is refused at once."""
         plan_id = plan.id
@@ -36,7 +61,7 @@ class Regranulation:
         app.transition = None
         if plan_id != app.plan_id:
             app.plans[plan_id] = plan
-            app.transition = Transition(plan, plan_id, self._core.now, because.render())
+            app.transition = Transition(plan, plan_id, self._core.now, because.render(), rate_per_s=app.last_rate_per_s)
         if abandoned and abandoned != plan_id:
             self._endings.retire_plan(app, abandoned)
         if app.transition is not None:
@@ -101,8 +126,9 @@ class Regranulation:
         transition = app.transition
         if transition is None:
             return
-        is_short = False
-        for group in self._core.routing(app, transition.plan_id).groups:
+        is_short = is_waiting = False
+        groups = self._core.routing(app, transition.plan_id).groups
+        for group in groups:
             missing = self._scaler.needed(app, transition.plan_id, group) - self._fleet.serving(app, group.mask)
             if missing <= 0:
                 continue
@@ -110,10 +136,40 @@ class Regranulation:
             missing -= self._fleet.coming(app, group.mask)
             while missing > 0 and self._step(app, transition, group):
                 missing -= 1
+            is_waiting = is_waiting or missing > 0
             if app.transition is None:
                 return
+        if not is_waiting and not transition.is_stocked:
+            transition.is_stocked = True
+            self._stock(app, transition, groups)
         if not is_short:
             self._switch(app, transition)
+
+    def _stock(self, app: AppState, transition: Transition, groups: Sequence[Group]) -> None:
+        """Start what the planned rate needs beyond the present one, where there is room for it beside everything else."""
+        if transition.plan.grain == app.plan.grain:
+            return
+        because = Because(
+            "re-granulation, for the planned rate",
+            (("to", render_grain(transition.plan.grain)), ("rate_per_s", transition.rate_per_s)),
+        )
+        for group in groups:
+            function = group.function
+            missing = self._planned(app, transition, group)
+            missing -= self._fleet.serving(app, group.mask) + self._fleet.coming(app, group.mask)
+            for _ in range(missing):
+                verdict = self._fleet.start(app, group.mask, function.cpu_cores, because, function.device_fraction)
+                if isinstance(verdict, NoRoom):
+                    return
+
+    def _planned(self, app: AppState, transition: Transition, group: Group) -> int:
+        """Instances of a function that the planned rate needs, within the plan's bounds."""
+        function, workload = group.function, app.deployed.workload
+        cost = self._core.cost(app, transition.plan_id, group)
+        items = workload.items[group.extent.stages[0]] if group.depth else 1.0
+        per_item_us = cost.per_item_us + cost.fixed_us / function.max_batch
+        offered = transition.rate_per_s * items * per_item_us / SECOND
+        return min(whole_above(offered / HEADROOM), max(function.max_instances, function.instances, 1))
 
     def _step(self, app: AppState, transition: Transition, group: Group) -> bool:
         """One load or start towards covering ``group``; False where the next step has to wait or there is none."""
@@ -159,10 +215,15 @@ class Regranulation:
 
     def _switch(self, app: AppState, transition: Transition) -> None:
         before = app.plan_id
+        if app.plan.grain == transition.plan.grain:
+            app.tuned_at = self._core.now
+        else:
+            app.regranulations += 1
+            app.changed_at = self._core.now
         app.plan, app.plan_id = transition.plan, transition.plan_id
         app.transition = None
-        app.is_covered = False
-        app.regranulations += 1
+        app.is_covered = app.is_missing = False
+        app.refusals.pop(render_grain(app.plan.grain), None)
         app.last_refusal = ""
         app.last_change = transition.by
         self._endings.retire_plan(app, before)
@@ -174,7 +235,12 @@ class Regranulation:
         if transition is None:
             return
         app.transition = None
-        app.last_refusal = f"{render_grain(transition.plan.grain)} was refused: {reason}"
+        name = render_grain(transition.plan.grain)
+        app.last_refusal = f"{name} was refused: {reason}"
+        refusal = app.refusals.setdefault(name, Backoff())
+        wait_us = max(SECOND, app.deployed.config.dwell_us)
+        refusal.until = self._core.now + (wait_us << min(refusal.failures, MAX_DOUBLINGS))
+        refusal.failures += 1
         self._endings.retire_plan(app, transition.plan_id)
         self._scaler.review_at(app, self._core.now)
 

@@ -1,26 +1,52 @@
 """Is it time to plan again, and is the answer worth a change?
 
-A change must pay: either the present plan is predicted to miss the SLO and the new one to meet it (or to miss it by less),
-or the new plan is cheaper by a margin. Two answers in a row must agree, so that noise at a crossover does not flap.
+A change must pay (``policies.gain``) over the time for which the forecast can be trusted, which is as long as the load has been
+what it is. So a change that costs something waits until the load has lasted long enough to pay it back, as one buys skis once
+rents have added up to their price (Karlin, Manasse, Rudolph and Sleator, Algorithmica 3, 1988). Two answers in a row must agree
+on the granularity, and after a change of granularity a dwell time passes before the next, however the load behaves.
 """
 
 from msgspec import Struct
 
 from grainwise.domain.because import Because
-from grainwise.domain.plan import Plan, Prediction, render_grain
-from grainwise.domain.time import Instant, Micros
+from grainwise.domain.plan import Plan, render_grain
+from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.planning.problem import PlanTable
+from grainwise.policies.gain import FREE, US_PER_HOUR, Change, Gain, gain_of
+
+RATE_CHANGE = 0.2
+"""The relative change of rate below which the last plan is taken to be still the answer."""
+
+STALE_INTERVALS = 12
+"""An answer is looked at again after so many planning intervals: what requests are made of drifts too."""
+
+LONGEST_TRUST_US: Micros = 3600 * SECOND
 
 
 class AskView(Struct, frozen=True):
-    """When the last plan was asked for and under which rate; the present rate in requests per second."""
+    """When the last plan was asked for, what has changed since, and what speaks against another.
+
+    ``rate_per_s`` is the rate to plan for now, ``lowest_per_s`` to ``highest_per_s`` those for which the last answer is held to
+    be good. ``is_settled`` is false while the planner or a change is at work. A candidate is looked at again at ``vote_due``.
+    ``changed`` is when the last change of granularity was completed, 0 for never. Where planning failed it is not tried again
+    before ``blocked_until``. ``is_missing``: the present plan was predicted to miss the SLO.
+    """
 
     last_asked: Instant
-    last_rate_per_s: float
     rate_per_s: float
+    lowest_per_s: float
+    highest_per_s: float
     replan_us: Micros
+    dwell_us: Micros
     is_settled: bool
     has_candidate: bool
+    vote_due: Instant = 0
+    changed: Instant = 0
+    blocked_until: Instant = 0
+    is_panic: bool = False
+    is_missing: bool = False
+    has_failed: bool = False
+    is_other_machine: bool = False
 
 
 class Ask(Struct, frozen=True):
@@ -38,74 +64,128 @@ class Hold(Struct, frozen=True):
 
 
 class Switch(Struct, frozen=True):
-    """Re-granulate to ``plan``."""
+    """Re-granulate to ``plan``, or serve the same granularity as it says."""
 
     plan: Plan
     because: Because
 
 
-RATE_CHANGE = 0.2
-"""The relative change of rate below which the last plan is taken to be still the answer."""
+UNDER_WAY = Because("a re-granulation or a plan is under way")
+RECENT = Because("planned recently")
+FAILED = Because("the last plan could not be computed")
+DWELLING = Because("the granularity was changed within the dwell time")
 
 
 def ask(view: AskView, now: Instant) -> Ask | Hold:
-    """Plan again at most every ``replan_us``, and only when the rate has moved or a candidate waits for its second vote."""
-    due = view.last_asked + view.replan_us
+    """Plan again when the forecast has left the range of the last answer, at most every ``replan_us``.
+
+    After a change of granularity nothing is asked until the dwell time is over, unless the SLO is missed in a burst: then an
+    answer may be at hand when it is.
+    """
     if not view.is_settled:
-        return Hold(now + view.replan_us, Because("a re-granulation is under way"))
-    if now < due:
-        return Hold(due, Because("planned recently"))
-    moved = abs(view.rate_per_s - view.last_rate_per_s) > RATE_CHANGE * max(view.last_rate_per_s, 0.1)
-    facts = (("rate_per_s", view.rate_per_s), ("last_rate_per_s", view.last_rate_per_s))
+        return Hold(now + view.replan_us, UNDER_WAY)
+    due = view.last_asked + view.replan_us
+    if view.last_asked and now < due:
+        return Hold(due, RECENT)
+    if view.has_failed and now < view.blocked_until:
+        return Hold(view.blocked_until, FAILED)
+    rested = view.changed + view.dwell_us
+    if view.changed and now < rested and not (view.is_panic and view.is_missing):
+        return Hold(rested, DWELLING)
+    facts = (("rate_per_s", view.rate_per_s), ("from_per_s", view.lowest_per_s), ("to_per_s", view.highest_per_s))
+    if view.is_other_machine:
+        return Ask(Because("the nodes are others"))
+    if view.has_failed:
+        return Ask(FAILED)
+    if not view.lowest_per_s <= view.rate_per_s <= view.highest_per_s:
+        return Ask(Because("the forecast has left the range of the last answer", facts))
     if view.has_candidate:
+        if now < view.vote_due:
+            return Hold(view.vote_due, Because("a better plan waits until it pays", facts))
         return Ask(Because("the last answer waits for a second vote", facts))
-    if moved:
-        return Ask(Because("the rate has moved", facts))
-    return Hold(now + view.replan_us, Because("the rate is as it was", facts))
+    if now >= view.last_asked + STALE_INTERVALS * view.replan_us:
+        return Ask(Because("the last answer is old", facts))
+    return Hold(now + view.replan_us, Because("the forecast is where it was", facts))
 
 
 class VerdictView(Struct, frozen=True):
-    """The planner's answer beside the present plan. ``candidate_id`` is the vote of the last answer."""
+    """The planner's answer beside the present plan.
+
+    ``changes`` has the cost of the change to each option, in their order; missing ones are free. ``candidate_id`` is the vote
+    of the last answer. ``trusted_us`` is for how long the forecast should last. ``changed`` and ``tuned`` are when the
+    granularity, or only how it is run, was last changed (0: never). ``refused`` could not be carried out lately.
+    """
 
     table: PlanTable
     current: Plan
     target: float
     gain_fraction: float
     candidate_id: str
+    changes: tuple[Change, ...] = ()
+    trusted_us: Micros = 0
+    dwell_us: Micros = 0
+    changed: Instant = 0
+    tuned: Instant = 0
+    refused: tuple[str, ...] = ()
 
 
 def verdict(view: VerdictView, now: Instant) -> Switch | Hold:
-    """Whether the winner is worth a change now."""
-    winner = view.table.winner
-    present = view.table.current
-    if winner.plan.id == view.current.id:
-        return Hold(now, Because("the present plan is still the best"))
-    if present is None:
-        return Switch(winner.plan, Because("nothing is known of the present plan"))
-    reason = _reason(winner.predicted, present, view)
-    if reason is None:
-        return Hold(now, Because("no plan is better by enough", (("best", render_grain(winner.plan.grain)),)))
-    vote = render_grain(winner.plan.grain)
-    if winner.plan.grain != view.current.grain and view.candidate_id != vote:
-        return Hold(now, Because("better, and waits for a second vote", (("best", vote),)), vote)
-    return Switch(winner.plan, reason)
+    """Whether one of the options is worth a change now."""
+    found = _best(view, max(view.trusted_us, view.dwell_us, 1))
+    if found is None:
+        winner = view.table.winner.plan
+        if is_run_alike(winner, view.current):
+            return Hold(now, Because("the present plan is still the best"))
+        return Hold(now, Because("no plan is better by enough", (("best", render_grain(winner.grain)),)))
+    plan = found.option.plan
+    vote = render_grain(plan.grain)
+    is_tuning = plan.grain == view.current.grain
+    last = max(view.changed, view.tuned) if is_tuning else view.changed
+    rested = last + view.dwell_us if last else 0
+    if found.net_usd <= 0:
+        needed_us = found.change.usd / found.usd_per_hour * US_PER_HOUR
+        if needed_us > LONGEST_TRUST_US:
+            return Hold(now, Because("better, and not worth what the change costs", found.because.facts))
+        until = now + max(1, int(needed_us) - view.trusted_us)
+        return Hold(max(until, rested), Because("better, once the load has lasted to pay for it", found.because.facts), vote)
+    if now < rested:
+        return Hold(rested, Because("better, and waits for the dwell time to end", found.because.facts), vote)
+    if view.candidate_id != vote:
+        return Hold(now, Because("better, and waits for a second vote", found.because.facts), vote)
+    return Switch(plan, found.because)
 
 
-def _reason(winner: Prediction, present: Prediction, view: VerdictView) -> Because | None:
-    objective = view.table.winner.plan.objective
-    new_cost = winner.provisioned_usd_per_hour if objective == "provisioned" else winner.billed_usd_per_hour
-    old_cost = present.provisioned_usd_per_hour if objective == "provisioned" else present.billed_usd_per_hour
-    facts = (
-        ("attainment", present.attainment),
-        ("new_attainment", winner.attainment),
-        ("usd_per_hour", old_cost),
-        ("new_usd_per_hour", new_cost),
+def is_run_alike(one: Plan, other: Plan) -> bool:
+    """Whether two plans differ at most in how many instances they begin with, which is the autoscaler's business."""
+    if len(one.functions) != len(other.functions):
+        return False
+    return all(
+        (a.stages, a.cpu_cores, a.max_batch, a.device, a.device_fraction)
+        == (b.stages, b.cpu_cores, b.max_batch, b.device, b.device_fraction)
+        and (a.min_instances, max(a.max_instances, a.instances)) == (b.min_instances, max(b.max_instances, b.instances))
+        for a, b in zip(one.functions, other.functions, strict=True)
     )
-    if present.attainment < view.target and winner.attainment > present.attainment + 0.02:
-        return Because("the present plan is predicted to miss the SLO", facts)
-    if winner.attainment >= view.target and new_cost < old_cost * (1 - view.gain_fraction):
-        return Because("cheaper at the SLO", facts)
-    return None
+
+
+def _best(view: VerdictView, trusted_us: Micros) -> Gain | None:
+    """The option that gains most, or the one that was voted for where it gains about as much."""
+    best: Gain | None = None
+    voted: Gain | None = None
+    for at, option in enumerate(view.table.options):
+        name = render_grain(option.plan.grain)
+        if name in view.refused or is_run_alike(option.plan, view.current):
+            continue
+        change = view.changes[at] if at < len(view.changes) else FREE
+        found = gain_of(view.table, option, change, min(trusted_us, LONGEST_TRUST_US), view.target, view.gain_fraction)
+        if found is None:
+            continue
+        if best is None or found.net_usd > best.net_usd:
+            best = found
+        if name == view.candidate_id and (voted is None or found.net_usd > voted.net_usd):
+            voted = found
+    if best is None or voted is None or voted.usd_per_hour < best.usd_per_hour / 2:
+        return best
+    return voted
 
 
 ONLY_ON_COMMAND = Because("this app is planned again on command only")

@@ -141,7 +141,8 @@ def test_the_present_grain_with_another_share_switches_without_a_start():
     world = World(chain())
     before = len(world.actions)
     world.regranulate(FUSED, cpu_cores=2.0)
-    assert world.status().regranulations == 1
+    assert world.status().plan.functions[0].cpu_cores == 2.0
+    assert world.status().regranulations == 0
     assert not world.seen(StartInstance, before)
     world.ask(1)
     assert world.busy[0].cpu_cores == 2.0

@@ -3,12 +3,8 @@
 import pytest
 
 from grainwise.domain.because import Because
-from grainwise.domain.plan import Prediction
 from grainwise.domain.time import MILLISECOND, SECOND
-from grainwise.planning.problem import Option, PlanTable
-from grainwise.policies import admission, autoscale, batching, keep_alive, ordering, placement, regranulate, routing
-from worlds.apps import chain
-from worlds.grains import plan_for
+from grainwise.policies import admission, autoscale, batching, keep_alive, ordering, placement, routing
 
 
 def test_admission_takes_what_is_within_the_bound():
@@ -151,67 +147,6 @@ def test_routing_spares_wide_residencies_and_prefers_the_most_recently_used():
     assert routing.decide(0b100, [wide, old, recent]) is wide
     assert routing.decide(0b1000, [wide, old, recent]) is None
     assert routing.decide(0b1, []) is None
-
-
-def asks(**changed: object) -> regranulate.Ask | regranulate.Hold:
-    facts = {
-        "last_asked": 0, "last_rate_per_s": 10.0, "rate_per_s": 20.0, "replan_us": SECOND, "is_settled": True,
-        "has_candidate": False,
-    }  # fmt: skip
-    return regranulate.ask(regranulate.AskView(**{**facts, **changed}), 2 * SECOND)
-
-
-def test_a_plan_is_asked_for_when_the_rate_has_moved_or_a_vote_is_open():
-    assert isinstance(asks(), regranulate.Ask)
-    assert isinstance(asks(rate_per_s=11.0), regranulate.Hold)
-    assert isinstance(asks(rate_per_s=11.0, has_candidate=True), regranulate.Ask)
-
-
-def test_no_plan_is_asked_for_during_a_change_or_too_soon():
-    assert isinstance(asks(is_settled=False), regranulate.Hold)
-    hold = asks(last_asked=3 * SECOND // 2)
-    assert isinstance(hold, regranulate.Hold)
-    assert hold.until == 5 * SECOND // 2
-
-
-def verdict(attainment: float, usd: float, new_attainment: float, new_usd: float, vote: str = "", is_same: bool = False):
-    app = chain()
-    names = app.graph.names(app.graph.all_mask)
-    current = plan_for("chain", (names,))
-    winner = current if is_same else plan_for("chain", (names[:2], names[2:]))
-
-    def predicted(attained: float, cost: float) -> Prediction:
-        return Prediction(1.0, 2.0, 3.0, attained, 9.0, cost, cost, 0.1)
-
-    table = PlanTable(
-        1, (Option(winner, predicted(new_attainment, new_usd), True),), "", True, current=predicted(attainment, usd)
-    )
-    return regranulate.verdict(regranulate.VerdictView(table, current, 0.99, 0.05, vote), 0)
-
-
-VOTE = "plus_one+double | negate+plus_one#2"
-
-
-def test_a_change_that_meets_the_slo_waits_for_a_second_vote_and_is_then_made():
-    assert isinstance(verdict(0.5, 1.0, 1.0, 2.0), regranulate.Hold)
-    switch = verdict(0.5, 1.0, 1.0, 2.0, VOTE)
-    assert isinstance(switch, regranulate.Switch)
-    assert switch.because.rule == "the present plan is predicted to miss the SLO"
-
-
-def test_a_change_that_is_cheaper_at_the_slo_is_made():
-    switch = verdict(1.0, 1.0, 1.0, 0.9, VOTE)
-    assert isinstance(switch, regranulate.Switch)
-    assert switch.because.rule == "cheaper at the SLO"
-
-
-@pytest.mark.parametrize("figures", [(1.0, 1.0, 1.0, 0.97), (1.0, 1.0, 0.9, 0.1), (0.5, 1.0, 0.51, 0.1)])
-def test_a_change_that_gains_little_or_misses_the_slo_is_not_made(figures):
-    assert isinstance(verdict(*figures, VOTE), regranulate.Hold)
-
-
-def test_the_present_plan_is_left_alone():
-    assert isinstance(verdict(0.5, 1.0, 0.5, 1.0, VOTE, is_same=True), regranulate.Hold)
 
 
 def test_a_reason_renders_its_facts():
