@@ -3,6 +3,7 @@
 from grainwise.domain.errors import InfeasibleError
 from grainwise.domain.plan import render_grain
 from grainwise.planning.best import Best, Groups, best_of
+from grainwise.planning.checked import notes, refuse_wrong_input
 from grainwise.planning.granularity import check_granularity, granularities
 from grainwise.planning.nearest import describe_nearest
 from grainwise.planning.problem import PlanTable, Problem
@@ -17,7 +18,9 @@ def compute(problem: Problem) -> PlanTable:
     Raises:
         InfeasibleError: no plan of any granularity fits the nodes at all, the forced one is no granularity, or a stage wants
             a GPU and no node has one.
+        ConfigurationError: the problem holds a value outside its range.
     """
+    refuse_wrong_input(problem)
     _refuse_missing_gpu(problem)
     groups = Groups(problem)
     ranked: list[Best] = []
@@ -38,7 +41,7 @@ def compute(problem: Problem) -> PlanTable:
         current = Evaluation(problem, as_scaled(problem, problem.current, groups.facts), groups.facts).predict()
     winner = ranked[0]
     is_feasible = winner.option.meets_slo
-    reason = because(problem, ranked)
+    reason = because(problem, ranked) + notes(problem)
     if misfits:
         reason += f"; {misfits} {'granularities do' if misfits > 1 else 'granularity does'} not fit the nodes"
     if not all(each.is_exact for each in ranked):

@@ -1,10 +1,13 @@
 """Who wins when another model than the search's own judges, and what is said about it."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
 
+from grainwise.domain.app import Slo
+from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.machine import HopModel
 from grainwise.domain.plan import Grain, Plan, render_grain
 from grainwise.planning.judged import MAX_JUDGED, compute_judged, in_question
@@ -152,3 +155,50 @@ def test_overload_is_judged_without_picking_the_cheapest_of_nothing(rate_per_s: 
     table = compute_judged(chain(2, rate_per_s=rate_per_s), Told(lambda plan: (0.0, 0.1 * len(plan.functions))))
     assert not table.is_feasible
     assert table.nearest
+
+
+def _with(problem: Problem, **changed: object) -> Problem:
+    return msgspec.structs.replace(problem, workload=msgspec.structs.replace(problem.workload, **changed))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("field", ["rate_per_s", "arrival_scv", "items", "item_size", "output_bytes", "input_bytes"])
+def test_a_forecast_that_is_no_number_is_refused_by_name(field: str, value: float) -> None:
+    problem = chain(2)
+    given = getattr(problem.workload, field)
+    changed = (value, *given[1:]) if isinstance(given, tuple) else value
+    with pytest.raises(ConfigurationError, match=f"the forecast for made has {field} "):
+        compute_judged(_with(problem, **{field: changed}))
+
+
+def test_a_forecast_of_another_app_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="3 values of items, the app needs 2"):
+        compute_judged(_with(chain(2), items=(1.0, 1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "target"), [(0.0, 0.9), (math.nan, 0.9), (math.inf, 0.9), (100.0, 0.0), (100.0, 1.01), (100.0, math.nan)]
+)
+def test_an_slo_outside_its_range_is_refused(latency_ms: float, target: float) -> None:
+    problem = chain(2)
+    app = msgspec.structs.replace(problem.app, slo=Slo(latency_ms, target))
+    with pytest.raises(ConfigurationError, match="the SLO of made"):
+        compute_judged(msgspec.structs.replace(problem, app=app))
+
+
+def test_nobody_coming_and_a_target_of_all_have_stated_answers() -> None:
+    idle = compute_judged(_with(chain(2), rate_per_s=0.0))
+    assert idle.is_feasible
+    assert "at a forecast of 0/s this is what a single request needs" in idle.because
+    problem = chain(2)
+    app = msgspec.structs.replace(problem.app, slo=Slo(400.0, 1.0))
+    always = compute_judged(msgspec.structs.replace(problem, app=app))
+    assert always.winner.predicted.attainment == 1.0
+    assert "a target of 100% is taken as every one of the 1,021 requests" in always.because
+
+
+def test_an_slo_below_the_fastest_possible_time_names_the_nearest() -> None:
+    table = compute_judged(chain(2, slo_ms=5.0))
+    assert not table.is_feasible
+    assert "nearest feasible SLO at 1/s" in table.nearest
+    assert "5 ms are not feasible at any rate" in table.nearest
