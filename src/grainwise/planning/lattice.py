@@ -58,6 +58,7 @@ class Lattice:
             for index in bits(mask):
                 self._by_stage[index].append(mask)
         self._followers: dict[int, tuple[int, ...]] = {}
+        self._moves: dict[int, tuple[int, ...]] = {}
 
     def ready(self, done: int) -> int:
         """The stages outside ``done`` that wait for nothing outside it."""
@@ -80,13 +81,41 @@ class Lattice:
             found = self._followers[done] = tuple(listed)
         return found
 
-    def states(self, done: int, most: int) -> tuple[int, ...] | None:
-        """Every state on a way from ``done``, the least first; ``None`` where there are more than ``most``."""
+    def moves(self, done: int) -> tuple[int, ...]:
+        """Followers that suffice: from every granularity one of them, mostly those of one ready stage alone.
+
+        Where whatever group a ready stage is in may be next, it may as well be next, so that the orders in which groups side by
+        side can be taken are not told apart.
+        """
+        found = self._moves.get(done)
+        if found is None:
+            found = self._moves[done] = self._make_moves(done)
+        return found
+
+    def _make_moves(self, done: int) -> tuple[int, ...]:
+        for index in bits(self.ready(done)):
+            around = [mask for mask in self._by_stage[index] if not mask & done]
+            if all(not self._needs[mask] & ~done for mask in around):
+                return tuple(around)
+        return self.followers(done)
+
+    def is_ordered(self, done: int) -> bool:
+        """Whether every group among ``moves`` holds one and the same stage, so that one of them must be next."""
+        common = self.everything
+        for mask in self.moves(done):
+            common &= mask
+        return bool(common)
+
+    def states(self, done: int, most: int, *, is_every_order: bool = True) -> tuple[int, ...] | None:
+        """Every state on a way from ``done``, the least first; ``None`` where there are more than ``most``.
+
+        ``is_every_order``: of all ``followers``, else of the ``moves`` alone.
+        """
         seen = {done: None}
         queue = [done]
         while queue:
             state = queue.pop()
-            for mask in self.followers(state):
+            for mask in self.followers(state) if is_every_order else self.moves(state):
                 after = state | mask
                 if after not in seen:
                     if len(seen) >= most:

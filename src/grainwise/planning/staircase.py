@@ -21,8 +21,8 @@ from msgspec import Struct
 
 from grainwise.domain.errors import InfeasibleError
 from grainwise.planning.fronts import Floats, Front, Indices, pareto, thinned
-from grainwise.planning.joint import Step
 from grainwise.planning.lattice import Lattice, bits, descendants
+from grainwise.planning.steps import Step
 
 MAX_STATES = 4096
 """States of finished stages that are tabulated."""
@@ -296,7 +296,7 @@ class Staircases:
         all_times: list[Floats] = []
         all_costs: list[Floats] = []
         gap = 0.0
-        for mask in self._lattice.followers(done):
+        for mask in self._lattice.moves(done):
             gap = max(gap, self._front(done | mask).gap)
             layer = self._layers[mask]
             times, costs = self._before(done, mask, layer.times, layer.costs)

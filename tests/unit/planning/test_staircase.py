@@ -1,0 +1,160 @@
+"""Staircases against judging every way to finish, at every slack; on chains and where branches run side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from random import Random
+
+from grainwise.planning.granularity import legal_groups
+from grainwise.planning.joint import Step
+from grainwise.planning.staircase import Choice, FirstStep, Staircases, build
+from worlds.problems import chain_graph, graph_of, random_dag
+
+Steps = Mapping[int, Sequence[Step]]
+
+
+def members(mask: int) -> list[int]:
+    return [index for index in range(mask.bit_length()) if mask >> index & 1]
+
+
+def begins_at_one_stage(predecessors: Sequence[int], mask: int) -> bool:
+    """Told another way than by descendants: exactly one stage of the group waits for none of the group."""
+    return sum(not predecessors[index] & mask for index in members(mask)) == 1
+
+
+def partitions(left: int, masks: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    if not left:
+        yield ()
+        return
+    for mask in masks:
+        if mask & left & -left and not mask & ~left:
+            for rest in partitions(left & ~mask, masks):
+                yield (mask, *rest)
+
+
+def longest_path(predecessors: Sequence[int], chosen: Sequence[Step]) -> float | None:
+    """The longest path through the groups, ``None`` where they wait for one another."""
+    finish: dict[int, float] = {}
+    left = list(chosen)
+    while left:
+        for step in left:
+            before = [
+                other
+                for other in chosen
+                if other is not step and any(predecessors[index] & other.mask for index in members(step.mask))
+            ]
+            if all(other.mask in finish for other in before):
+                finish[step.mask] = step.time_us + max((finish[other.mask] for other in before), default=0.0)
+                left.remove(step)
+                break
+        else:
+            return None
+    return max(finish.values(), default=0.0)
+
+
+def ways_to_finish(predecessors: Sequence[int], steps: Steps, done: int) -> list[tuple[float, float, tuple[Step, ...]]]:
+    masks = [mask for mask in steps if begins_at_one_stage(predecessors, mask)]
+    found = []
+    for groups in partitions(((1 << len(predecessors)) - 1) & ~done, masks):
+        for chosen in product(*(steps[mask] for mask in groups)):
+            time = longest_path(predecessors, chosen)
+            if time is not None:
+                found.append((time, sum(step.cost for step in chosen), chosen))
+    return found
+
+
+def states(predecessors: Sequence[int]) -> list[int]:
+    everything = (1 << len(predecessors)) - 1
+    return [done for done in range(everything) if not any(predecessors[index] & ~done for index in members(done))]
+
+
+def random_steps(rng: Random, masks: Sequence[int], most: int) -> dict[int, list[Step]]:
+    return {
+        mask: [
+            Step(mask, float(rng.randint(1, 9)), float(rng.randint(1, 9)), payload) for payload in range(rng.randint(1, most))
+        ]
+        for mask in masks
+    }
+
+
+def best(found: Sequence[tuple[float, float, tuple[Step, ...]]], slack: float) -> tuple[float, float] | None:
+    fitting = [(cost, time) for time, cost, _ in found if time <= slack]
+    return min(fitting) if fitting else None
+
+
+def as_pair(choice: Choice | None) -> tuple[float, float] | None:
+    return None if choice is None else (choice.remaining_cost, choice.remaining_us)
+
+
+def check_head(
+    rng: Random, made: Staircases, predecessors: Sequence[int], steps: Steps, done: int, head: int, ways: Sequence[object]
+) -> int:
+    """Compares one head of one state at every slack that matters; the number of comparisons."""
+    by_step: dict[tuple[int, int], list[tuple[float, float, tuple[Step, ...]]]] = {}
+    for time, cost, chosen in ways:  # type: ignore[misc]
+        for step in chosen:
+            if step.mask >> head & 1 and not any(predecessors[index] & ~(done | step.mask) for index in members(step.mask)):
+                by_step.setdefault((step.mask, step.payload), []).append((time, cost, chosen))
+    firsts = made.first_steps(done, head)
+    assert {(first.step.mask, first.step.payload) for first in firsts} == set(by_step)
+    able = {key for key in by_step if rng.random() < 0.6}
+
+    def is_able(first: FirstStep) -> bool:
+        return (first.step.mask, first.step.payload) in able
+
+    every = [way for found in by_step.values() for way in found]
+    some = [way for key, found in by_step.items() if key in able for way in found]
+    edges = sorted({time for time, _, _ in every})
+    slacks = [edge + off for edge in edges for off in (-1.0, 0.0, 1.0)] + [rng.uniform(0, 40) for _ in range(3)] + [-5.0]
+    for slack in slacks:
+        assert as_pair(made.pick(done, head, slack)) == best(every, slack)
+        assert as_pair(made.pick(done, head, slack, is_able)) == best(some, slack)
+        chosen = made.pick(done, head, slack, is_able)
+        assert chosen is None or is_able(chosen.first)
+        for first in firsts:
+            within = first.within(slack)
+            expected = best(by_step[first.step.mask, first.step.payload], slack)
+            assert (None if within is None else (within[1], within[0])) == expected
+    if some:
+        fastest = min((time, cost) for time, cost, _ in some)
+        found = made.fastest(done, head, is_able)
+        assert found is not None
+        assert (found.remaining_us, found.remaining_cost) == fastest
+        assert as_pair(made.cheapest(done, head, is_able)) == min((cost, time) for time, cost, _ in some)
+    else:
+        assert made.fastest(done, head, is_able) is None
+        assert made.cheapest(done, head, is_able) is None
+    return len(slacks)
+
+
+def check_app(rng: Random, predecessors: Sequence[int], steps: Steps) -> int:
+    made = build(predecessors, steps)
+    assert made.is_exact
+    compared = 0
+    for done in states(predecessors):
+        ways = ways_to_finish(predecessors, steps, done)
+        for head in range(len(predecessors)):
+            if done >> head & 1 or predecessors[head] & ~done:
+                assert made.first_steps(done, head) == ()
+            else:
+                compared += check_head(rng, made, predecessors, steps, done, head, ways)
+    return compared
+
+
+def test_on_chains_every_slack_gets_what_judging_every_way_to_finish_gets() -> None:
+    rng = Random(31)
+    compared = 0
+    for _ in range(60):
+        graph = chain_graph(rng.randint(1, 4))
+        steps = random_steps(rng, legal_groups(graph), 3)
+        compared += check_app(rng, graph.predecessors, steps)
+    assert compared > 2000
+
+
+def test_where_branches_run_side_by_side_every_slack_gets_what_judging_every_way_to_finish_gets() -> None:
+    rng = Random(32)
+    compared = 0
+    for number in range(60):
+        graph = random_dag(rng, rng.randint(2, 4)) if number % 2 else graph_of((), (0,), (0,), (1, 2))
+        steps = random_steps(rng, legal_groups(graph), 2)
+        compared += check_app(rng, graph.predecessors, steps)
+    assert compared > 2000
