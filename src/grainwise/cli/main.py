@@ -7,6 +7,7 @@ import typer
 
 from grainwise.cli import run_entries
 from grainwise.cli.errors import reported
+from grainwise.cli.predictor_commands import predictor
 from grainwise.cli.trace_commands import traces
 
 cli = typer.Typer(
@@ -20,6 +21,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+cli.add_typer(predictor, name="predictor")
 cli.add_typer(traces, name="trace")
 
 AppPath = Annotated[Path, typer.Argument(metavar="APP", help="The app file, for example examples/ocr/app.py.")]

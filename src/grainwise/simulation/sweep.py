@@ -152,6 +152,14 @@ def sweep(setting: Setting, *, requests: int, is_capacity_sought: bool = False) 
     return tuple(cells)
 
 
+def best(cells: Sequence[Cell]) -> int:
+    """The place of the best candidate in simulation: the cheapest that reaches the target, else the one that attains most."""
+    meeting = [at for at, cell in enumerate(cells) if cell.outcome.attainment >= cell.target]
+    if meeting:
+        return min(meeting, key=lambda at: (cells[at].usd_per_hour, at))
+    return min(range(len(cells)), key=lambda at: (-cells[at].outcome.attainment, cells[at].usd_per_hour, at))
+
+
 def is_saturated(cells: Sequence[Cell]) -> bool:
     """Whether no candidate of a setting can carry its load."""
     return max(cell.outcome.attainment for cell in cells) < _SATURATED
