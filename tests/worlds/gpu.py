@@ -12,7 +12,8 @@ from grainwise.domain.machine import Device, HopModel, Node, Prices, SliceProfil
 from grainwise.domain.values import ValueType
 from grainwise.planning.problem import Problem
 from grainwise.predictors.fit import latency_model, workload_of
-from grainwise.profiles.artifact import SCHEMA, ColdParts, MachineFacts, Point, Profile, StageProfile
+from grainwise.predictors.latency import LatencyModel
+from grainwise.profiles.artifact import SCHEMA, ColdParts, MachineFacts, Point, Profile, StageProfile, digest
 from worlds.problems import HARD, SOFT, chain_graph
 
 LABEL = "synthetic: not measured"
@@ -24,6 +25,7 @@ IMAGE = ValueType(kind="bytes", annotation="bytes")
 PRICES = Prices(LABEL, usd_per_core_hour=0.034, usd_per_gib_hour=0.0, usd_per_gpu_hour=7 * 0.67)
 HOP = HopModel(10_300.0, 500.0, 100.0, 0.0, 300.0)
 WHOLE_GIB = 40.0
+_models: dict[str, LatencyModel] = {}
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -98,9 +100,11 @@ def problem_of(
     cpu_cores: float = 32.0, on_cpu: tuple[int, ...] = (), max_batch: int = 8,
 ) -> Problem:  # fmt: skip
     """A planning problem for the chain on one node with these devices."""
+    if digest(profile) not in _models:
+        _models[digest(profile)] = latency_model(profile)
     spec = spec_of(chain_graph(len(profile.stages)), slo_ms, on_cpu=on_cpu, max_batch=max_batch)
     return Problem(
-        number=1, app=spec, model=latency_model(profile, spec), hop=profile.hop,
+        number=1, app=spec, model=_models[digest(profile)], hop=profile.hop,
         workload=workload_of(profile, rate_per_s), nodes=(Node("box", cpu_cores, 262_144.0, 0.0, devices),),
         capabilities=HARD if is_hard else SOFT, prices=PRICES, objective="billed",
     )  # fmt: skip

@@ -13,6 +13,8 @@ from grainwise.predictors.latency import DeviceModel
 from grainwise.predictors.least_squares import least_squares
 from grainwise.profiles.artifact import Point
 
+Column = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
 Measured = tuple[Point, float]
 """A point and its time in microseconds."""
 
@@ -89,11 +91,7 @@ def _factors(
     return least_fixed, _alone(columns[:, 1], left - least_fixed * columns[:, 0], least_item)
 
 
-def _alone(
-    column: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
-    left: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
-    least: float,
-) -> float:
+def _alone(column: Column, left: Column, least: float) -> float:
     """The factor of one part that explains best what is left, and at least ``least``."""
     weight = float(column @ column)
     return max(least, float(column @ left) / weight) if weight > 0 else least

@@ -87,8 +87,10 @@ def latency_model(profile: Profile, spec: AppSpec | None = None) -> LatencyModel
                 device=_with_memory(fit.device, stage),
             )
         )
-    cold = ColdStartModel(profile.cold.process_us, profile.cold.import_us)
-    return LatencyModel(tuple(stages), cold, profile.device_class, digest(profile), profile.device_context_mib)
+    cold, context = ColdStartModel(profile.cold.process_us, profile.cold.import_us), profile.device_context_mib
+    model = LatencyModel(tuple(stages), cold, profile.device_class, digest(profile))
+    # Encoders leave out a default that is this very object, and models of CPUs are encoded as before there were devices.
+    return msgspec.structs.replace(model, device_context_mib=context) if context else model
 
 
 def workload_of(profile: Profile, rate_per_s: float) -> Workload:
@@ -201,8 +203,7 @@ def _fit(points: Sequence[Point]) -> _Fit:
     measured = [(point, _median(point)) for point in on_device]
     if on_cores:
         cores = _fit_on_cores(on_cores)
-        device = fit_device(measured, cores.factor)
-        return _Fit(cores.coefficients, cores.share_cores, cores.share_factors, device)
+        return msgspec.structs.replace(cores, device=fit_device(measured, cores.factor))
     # Without a point on cores the host's part is taken to need the same CPU time on any share, and the stage, where no share of
     # a device is named, a whole one.
     shares = sorted({point.cpu_cores for point in on_device} | {REFERENCE_CORES})

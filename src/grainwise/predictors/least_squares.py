@@ -5,6 +5,8 @@ from itertools import combinations
 
 import numpy as np
 
+Table = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
 
 def least_squares(rows: Sequence[Sequence[float]], times: Sequence[float]) -> tuple[float, ...]:
     """Non-negative coefficients of the columns of ``rows`` that minimise the squared relative error of ``times``.
@@ -18,12 +20,11 @@ def least_squares(rows: Sequence[Sequence[float]], times: Sequence[float]) -> tu
     scaled = table / measured[:, None]
     best: tuple[float, ...] = (float(np.mean(measured)), *(0.0,) * (width - 1))
     best_error = float(np.sum((scaled @ np.array(best) - 1) ** 2))
-    for count in range(1, width + 1):
-        for columns in combinations(range(width), count):
+    distinct = _distinct(scaled)
+    for count in range(1, len(distinct) + 1):
+        for columns in combinations(distinct, count):
             part = scaled[:, columns]
             norms = np.linalg.norm(part, axis=0)
-            if np.any(norms == 0):
-                continue
             found, _, rank, _ = np.linalg.lstsq(part / norms, np.ones(len(measured)), rcond=None)
             solved = found / norms
             if rank < count or np.any(solved < 0):
@@ -35,3 +36,14 @@ def least_squares(rows: Sequence[Sequence[float]], times: Sequence[float]) -> tu
                     values[column] = float(value)
                 best, best_error = tuple(values), error
     return best
+
+
+def _distinct(table: Table) -> list[int]:
+    """The columns that are neither zero nor a multiple of an earlier one: those say nothing more, and double the subsets."""
+    norms = np.linalg.norm(table, axis=0)
+    unit = table / np.where(norms > 0, norms, 1.0)
+    found: list[int] = []
+    for at in range(table.shape[1]):
+        if norms[at] > 0 and not any(np.max(np.abs(unit[:, at] - unit[:, other])) < 1e-14 for other in found):
+            found.append(at)
+    return found
