@@ -202,7 +202,7 @@ def _because(
         else:
             second = max(others, key=lambda each: (each.attainment.value, -each.cost.value, -each.place))
         said += f"; the runner-up {second.name}: {figures(second.judged)}"
-    handed_on = next((each.judged.handed_on for each in candidates if each.judged.handed_on), "")
+    handed_on = next((each.judged.handed_on for each in candidates if each.judged.by != evaluator.name), "")
     if handed_on:
         said += f"; handed on to the analytic model: {handed_on}"
     if winner.place:
@@ -221,6 +221,8 @@ def figures(judged: Judgement) -> str:
 
 def _lacks(problem: Problem, winner: _Candidate, option: Option) -> str:
     """What an option has against it beside the winner, by its judgement, else by its prediction."""
+    if option.judged is not None and option.judged.handed_on and option.judged.by == winner.judged.by:
+        return f"judged not to be reached from here: {option.judged.handed_on}"
     if option.judged is not None:
         said, attained, cost = "judged to", option.judged.attainment.value, option.judged.usd_per_hour.value
         against = winner.cost.value

@@ -11,13 +11,23 @@ from grainwise.planning.judged import compute_judged
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.predictors.analytic import Analytic
 from grainwise.predictors.evaluator import PlanEvaluator
+from grainwise.simulation.learning import evaluator_for
+from grainwise.simulation.rollout import Rollout
 
 
 def _analytic(problem: Problem) -> PlanEvaluator:
     return Analytic()
 
 
-_EVALUATORS: Mapping[str, Callable[[Problem], PlanEvaluator]] = {"analytic": _analytic}
+def _rollout(problem: Problem) -> PlanEvaluator:
+    return Rollout()
+
+
+_EVALUATORS: Mapping[str, Callable[[Problem], PlanEvaluator]] = {
+    "analytic": _analytic,
+    "learned": evaluator_for,
+    "rollout": _rollout,
+}
 
 
 def plan(problem: Problem) -> PlanTable:
@@ -25,7 +35,9 @@ def plan(problem: Problem) -> PlanTable:
 
     Raises:
         InfeasibleError: no plan fits the nodes at all.
-        ConfigurationError: a value outside its range, or an evaluator that cannot be asked about this app.
+        ConfigurationError: a value outside its range, or an evaluator of no known name.
+        ArtifactError: the learned evaluator has no predictor, or one for another app or of another version.
+        PlatformError: the learned evaluator needs a library that is not installed.
     """
     choose = _EVALUATORS.get(problem.evaluator)
     if choose is None:
