@@ -63,8 +63,8 @@ def markdown(report: ContestReport) -> str:
     lines = [
         "# Evaluators on held-out settings",
         "",
-        f"Written by `{command}`; every attainment and every cost is simulated. Python {platform.python_version()}, {versions}; "
-        f"{report.seconds:.0f} s of wall time.",
+        f"Written by `{command}`; every attainment and every cost is simulated. Python {platform.python_version()}, "
+        f"{versions}; {report.seconds:.0f} s of wall time.",
         "",
         *_notes(report),
         "",
@@ -91,7 +91,8 @@ def _notes(report: ContestReport) -> list[str]:
     apps = f"made apps and {', '.join(report.apps)} with other run times" if report.apps else "made apps"
     return [
         f"{report.settings} settings of {apps}, seed {report.seed}: {report.saturated} saturated (no candidate attains half), "
-        f"{report.left_out} left out (no plan fits). The truth of each candidate is one run of about {report.requests} requests.",
+        f"{report.left_out} left out (no plan fits). The truth of each candidate is one run of about "
+        f"{report.requests} requests.",
         "",
         "As good as the best: it attains at most "
         f"{100 * WITHIN_ATTAINMENT:g} point less than it should and costs at most {100 * WITHIN_COST:g} % more than the best "
@@ -99,8 +100,9 @@ def _notes(report: ContestReport) -> list[str]:
         "Attains less: points below the target, or below the best candidate where that misses it. "
         "Both are means over settings. Errors are mean absolute ones over all candidates, of cost relative to the true one.",
         "",
-        "Run times: by how much those are wrong that an evaluator is given, up or down for each stage; the candidates and the truth "
-        f"stay. Learned: {report.predictor}. Constant: the granularity that was best most often in its training, by number of stages.",
+        "Run times: by how much those are wrong that an evaluator is given, up or down for each stage; the candidates and the "
+        f"truth stay. Learned: {report.predictor}. Constant: the granularity that was best most often in its training, by number "
+        "of stages.",
     ]
 
 
@@ -149,7 +151,8 @@ def _percent(fraction: float | None, digits: int = 1) -> str:
 def _setting(each: Round) -> str:
     least = min(answer.wrong_fraction for answer in each.answers)
     worse = [
-        f"{answer.entrant}: {_escaped(answer.pick)} (−{100 * answer.shortfall:.1f} points, +{100 * answer.dearer_fraction:.0f} %)"
+        f"{answer.entrant}: {_escaped(answer.pick)} "
+        f"(−{100 * answer.shortfall:.1f} points, +{100 * answer.dearer_fraction:.0f} %)"
         for answer in each.answers
         if answer.wrong_fraction == least and not answer.is_within
     ]

@@ -91,7 +91,7 @@ class Trees:
                 "Run `grainwise predictor train` to make it anew."
             )
         try:
-            self._boosters = [lightgbm.Booster(model_str=text, params={"verbosity": -1}) for text in texts]
+            self._boosters = [lightgbm.Booster(model_str=text) for text in texts]
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise ArtifactError(
                 f"Field `trees.{name}` of the predictor is no booster: {error}. "

@@ -32,7 +32,7 @@ SLO_FACTORS = (1.3, 1.6, 2.0, 2.5, 3.5, 5.0, 8.0)
 """The SLO over the mean time of a lone request with every stage in one function on one core."""
 
 TARGETS = (0.9, 0.95, 0.99)
-LEAST_S, MOST_S = 10.0, 900.0
+LEAST_S, MOST_S = 3.0, 900.0
 FIXED = AppConfig(policies="fixed", replan_us=0, max_requests=1 << 20)
 """Nothing is planned again while a candidate is judged, and no request is turned away."""
 
