@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from grainwise import App, Slo, sizes
 
-app = App("background-elimination", slo=Slo(latency_ms=450, target=0.99))
+app = App("background-elimination", slo=Slo(latency_ms=400, target=0.99))
 
 device = chosen_device()
 super_resolution = app.stage(SuperResolution, max_batch=4, size=sizes.pixels, device=device)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from grainwise import App, Slo, sizes
 
-app = App("expanded-classification", slo=Slo(latency_ms=450, target=0.99))
+app = App("expanded-classification", slo=Slo(latency_ms=350, target=0.99))
 
 device = chosen_device()
 deblur = app.stage(Deblur, max_batch=4, size=sizes.pixels, device=device)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -15,16 +16,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from grainwise.cli.main import cli
+from grainwise.cli.profiles import save_profile
 from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.profiles import artifact
 from grainwise.runtimes.loading import load_app
 from grainwise.sdk.stage import Failed, StageFailedError
+from live.serving_harness import made_profile
 
 for needed in ("onnxruntime", "onnx", "PIL"):
     pytest.importorskip(needed, reason='the vision example needs its extra: pip install "grainwise[vision]"')
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "vision"
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "examples" / "vision"
 sys.path.insert(0, str(EXAMPLE))
 
 from networks import session, stages, store  # noqa: E402
@@ -255,3 +261,30 @@ def test_a_gpu_is_the_first_choice_where_it_is_asked_for_and_never_replaced(monk
         session.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
     assert session.providers("gpu")[0] == "CUDAExecutionProvider"
+
+
+SHOWN = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "docs" / "tutorial" / "vision.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_that_the_tutorial_shows_runs() -> None:
+    flow, called = (content for language, content in SHOWN if language == "python")
+    assert flow.splitlines()[-1] in (EXAMPLE / "expanded_classification.py").read_text()
+    exec(called, {})
+
+
+def test_the_commands_that_the_tutorial_shows_check_and_plan_every_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With made-up profiles: what is planned depends on no measurement."""
+    lines = [line for language, content in SHOWN if not language for line in content.splitlines()]
+    shown = [line.split()[1:] for line in lines if line.startswith(("grainwise check", "grainwise plan"))]
+    assert {Path(words[1]).stem for words in shown if words[0] == "plan"} == set(PIPELINES)
+    for file in PIPELINES:
+        path = EXAMPLE / f"{file}.py"
+        save_profile(made_profile(load_app(path).spec(path.read_bytes())), tmp_path / f"{file}.json")
+    monkeypatch.chdir(ROOT)
+    for words in shown:
+        file = Path(words[1]).stem
+        said = CliRunner().invoke(cli, [*words, *(["--profile", f"{tmp_path}/{file}.json"] if words[0] == "plan" else [])])
+        assert said.exit_code == 0, f"{words}: {said.output}"
+        assert PIPELINES[file][-1] in said.output
