@@ -60,6 +60,7 @@ class Present:
         if name not in state.apps:
             raise ConfigurationError(f"the snapshot knows no app {name!r}: it has {', '.join(state.apps) or 'none'}")
         self.plan = state.apps[name].plan
+        self.dwell_us = state.apps[name].deployed.config.dwell_us
         self.apps = {other: app if other == name else _as_deployed(state, other) for other in state.apps}
         self.prices = state.apps[name].deployed.prices
         present = [node.node for node in state.nodes.values()] or list(nodes)

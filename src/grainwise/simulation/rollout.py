@@ -12,6 +12,7 @@ failures; the slow loop itself, which rests while a plan is judged.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 import msgspec
 from msgspec import Struct
@@ -36,8 +37,8 @@ from grainwise.simulation.tally import Tally
 from grainwise.workloads.processes import Constant, Gamma, Poisson
 from grainwise.workloads.traffic import Stream, Traffic, open_arrivals
 
-EVENTS = 40_000
-"""Events that one question may handle in all."""
+EVENTS = 30_000
+"""Events that one question may handle in all; 40 to 60 us each on one core of the machine that the benchmarks name."""
 
 REQUESTS = 300
 """A run is to see so many requests of the app, within the bounds that follow."""
@@ -126,19 +127,21 @@ class Rollout:
         fresh = _Fresh(scenario, app)
         rates = {scenario.app.name: scenario.workload.rate_per_s}
         play: Play = fresh.play
-        keep: str = ""
+        keep, shortest = "", SHORTEST
         if snapshot:
             present = Present(snapshot, int(getattr(scenario, "now", 0)), app, scenario.nodes)
             going = _Going(present, scenario.prices, app, rates)
             rates, play, keep = going.rates, going.play, present.plan.id
-        length = self._length_us(scenario, plans, rates)
+            # A change is followed by no other for so long; what it costs at once is spread over no less.
+            shortest = min(LONGEST, max(SHORTEST, present.dwell_us))
+        length = self._length_us(scenario, plans, rates, shortest)
         outcomes = self._outcomes(scenario, plans, play, seed, length, keep)
         return tuple(self._judgement(scenario, plan, found, fresh, seed) for plan, found in zip(plans, outcomes, strict=True))
 
-    def _length_us(self, scenario: Scenario, plans: Sequence[Plan], rates: Mapping[str, float]) -> Micros:
+    def _length_us(self, scenario: Scenario, plans: Sequence[Plan], rates: Mapping[str, float], shortest: Micros) -> Micros:
         """How long a run is: the same for every plan, as many requests as are wanted where the budget allows."""
         rate = scenario.workload.rate_per_s
-        length = min(LONGEST, max(SHORTEST, int(REQUESTS * SECOND / max(rate, 1e-3))))
+        length = min(LONGEST, max(shortest, int(REQUESTS * SECOND / max(rate, 1e-3))))
         others = sum(rates.values()) - rate
         per_second = sum(rate * _events_per_request(scenario, plan) + others * 4 for plan in plans)
         if per_second * length > _FIRST_PART * self._events * SECOND:
@@ -297,7 +300,9 @@ def _events_per_request(scenario: Scenario, plan: Plan) -> float:
 
 
 def _bands(outcomes: Sequence[Outcome]) -> tuple[Band, Band]:
-    """Attainment and cost of one plan over its runs."""
+    """Attainment and cost of one plan over its runs; a plan that was refused attains nothing at any price."""
+    if outcomes[0].refusal:
+        return Band(0.0, 0.0, 0.0), Band(inf, inf, inf)
     offered = [count for outcome in outcomes for count in outcome.offered]
     met = [count for outcome in outcomes for count in outcome.met]
     cost = mean_band([outcome.usd_per_hour for outcome in outcomes], sum(offered))
