@@ -87,6 +87,15 @@ def test_harder_questions_have_the_passage_among_their_answers(app: dict[str, An
     assert [answer.score for answer in answers] == sorted((answer.score for answer in answers), reverse=True)
 
 
+def test_the_nearest_vector_alone_is_right_as_often_as_the_example_says(app: dict[str, Any]) -> None:
+    passages = handbook.read_passages()
+    right = 0
+    for question, begins in (EXPECTED | AMONG).items():
+        nearest = app["search"](app["embed"](app["tokenise"](question)))[0]
+        right += passages[nearest.passage].text.startswith(begins)
+    assert (right, len(EXPECTED), len(EXPECTED | AMONG)) == (22, 23, 26)
+
+
 def test_a_passage_finds_itself_and_the_width_of_the_fan_out_depends_on_the_question(app: dict[str, Any]) -> None:
     passages = handbook.read_passages()
     assert len(passages) > 150 and len({passage.text for passage in passages}) == len(passages)
