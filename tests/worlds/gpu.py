@@ -19,8 +19,8 @@ from worlds.problems import HARD, SOFT, chain_graph
 LABEL = "synthetic: not measured"
 SLOTS = 7
 SHARES = (1 / 7, 2 / 7, 3 / 7, 4 / 7, 1.0)
-CORES = (1.0, 2.0, 4.0)
-BATCHES = (1, 2, 4, 8)
+CORES = (1.0, 4.0)
+BATCHES = (1, 2, 8)
 IMAGE = ValueType(kind="bytes", annotation="bytes")
 PRICES = Prices(LABEL, usd_per_core_hour=0.034, usd_per_gib_hour=0.0, usd_per_gpu_hour=7 * 0.67)
 HOP = HopModel(10_300.0, 500.0, 100.0, 0.0, 300.0)
