@@ -24,10 +24,11 @@ def console(*, is_error: bool = False) -> Console:
 
 
 def render_function(function: FunctionPlan) -> str:
-    """A function as one line: ``detect+crop 1 core, batch 4, 2 instances``."""
+    """A function as one line: ``detect+crop 1 core, batch 4, 2 instances``; one on a device with its share of it."""
     plural = "" if function.instances == 1 else "s"
+    part = f"{function.device_fraction:.2f} of a GPU, " if function.device_fraction else ""
     return (
-        f"{'+'.join(function.stages)}: {function.cpu_cores:g} core{'' if function.cpu_cores == 1 else 's'}, "
+        f"{'+'.join(function.stages)}: {function.cpu_cores:g} core{'' if function.cpu_cores == 1 else 's'}, {part}"
         f"batch {function.max_batch}, {function.instances} instance{plural}"
     )
 
