@@ -45,7 +45,7 @@ class Replanner:
         core = self._core
         self._observe(app)
         config = app.deployed.config
-        if not config.replan_us or not app.arrivals.seconds or not self._scaler.is_lively(app):
+        if not config.replan_us or app.arrivals.seconds < forecasts.PANIC_S or not self._scaler.is_lively(app):
             return
         expected = self.forecast(app)
         slack = RATE_CHANGE * max(app.last_rate_per_s, LEAST_RATE_PER_S)

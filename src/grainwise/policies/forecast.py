@@ -17,9 +17,13 @@ from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
 
 PANIC_S = 6
-STABLE_S = 30
+STABLE_S = 60
 LONG_RUN_S = 300
-"""Windows in seconds. An exponential mean over a window of n gives the newest count the weight ``2 / (n + 1)``."""
+PANIC_LASTS_S = 30
+"""Windows in seconds, and how long a burst is held to go on unless it is seen to end.
+
+An exponential mean over a window of n gives the newest count the weight ``2 / (n + 1)``.
+"""
 
 LEVEL_WEIGHT = 0.2
 TREND_WEIGHT = 0.05
@@ -27,8 +31,8 @@ DAMPING = 0.9
 """Of the trend, per second: it adds at most nine seconds' growth, however far one looks ahead."""
 
 LEAST_CHANGE = 0.5
-CHANGE_VARIANCES = 16.0
-"""A regime ends when the two means differ by half of the stable one, and by four standard deviations of what chance does."""
+CHANGE_VARIANCES = 12.0
+"""A regime ends when the two means differ by half of the stable one, and by three and a half standard deviations of chance."""
 
 OUTLIER_VARIANCES = 4.0
 """A squared deviation counts for a regime's noise up to this many times what is usual."""
@@ -110,7 +114,7 @@ def _next(memory: Memory, second: int, count: float) -> Memory:
     regime_since, panic_until, highest = memory.regime_since, memory.panic_until, max(memory.highest, panic)
     if number > PANIC_S // 2 and _contradicts(panic, stable, max(1.0, dispersion)):
         regime_since = second - PANIC_S // 2
-        panic_until = second + STABLE_S if panic > stable else -1
+        panic_until = second + PANIC_LASTS_S if panic > stable else -1
         stable = level = highest = panic
         trend = 0.0
     elif second >= panic_until:

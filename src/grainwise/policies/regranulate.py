@@ -168,15 +168,22 @@ def is_run_alike(one: Plan, other: Plan) -> bool:
 
 
 def _best(view: VerdictView, trusted_us: Micros) -> Gain | None:
-    """The option that gains most, or the one that was voted for where it gains about as much."""
+    """The option that gains most, or the one that was voted for where it gains about as much.
+
+    A plan is judged with the instances that it would best have, so another granularity must gain over what the present one
+    could be as well, and not only over what it is.
+    """
     best: Gain | None = None
     voted: Gain | None = None
+    trusted_us = min(trusted_us, LONGEST_TRUST_US)
+    home = next((option for option in view.table.options if option.plan.grain == view.current.grain), None)
     for at, option in enumerate(view.table.options):
         name = render_grain(option.plan.grain)
         if name in view.refused or is_run_alike(option.plan, view.current):
             continue
         change = view.changes[at] if at < len(view.changes) else FREE
-        found = gain_of(view.table, option, change, min(trusted_us, LONGEST_TRUST_US), view.target, view.gain_fraction)
+        other = None if option.plan.grain == view.current.grain else home
+        found = gain_of(view.table, option, change, trusted_us, view.target, view.gain_fraction, other)
         if found is None:
             continue
         if best is None or found.net_usd > best.net_usd:
