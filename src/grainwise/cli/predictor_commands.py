@@ -29,6 +29,8 @@ def train(
     seed: Seed = 1,
     out: Annotated[Path, typer.Option(help="Where to write the predictor.")] = Path("grainwise.predictor.json"),
     only: Only = False,
+    keep: Annotated[Path | None, typer.Option(help="Write the simulated runs here too, to learn from them again.")] = None,
+    kept: Annotated[Path | None, typer.Option(help="Learn from runs that --keep wrote instead of simulating.")] = None,
     processes: Processes = None,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +38,8 @@ def train(
     with reported():
         from grainwise.cli.predictor_training import TrainOptions, train_predictor
 
-        train_predictor(TrainOptions(tuple(apps or ()), settings, requests, seed, out, only, processes), as_json)
+        options = TrainOptions(tuple(apps or ()), settings, requests, seed, out, only, processes, keep, kept)
+        train_predictor(options, as_json)
 
 
 @predictor.command(epilog="Example: grainwise predictor evaluate examples/ocr/app.py --out report.md")

@@ -101,8 +101,8 @@ def _notes(report: ContestReport) -> list[str]:
         "Both are means over settings. Errors are mean absolute ones over all candidates, of cost relative to the true one.",
         "",
         "Run times: by how much those are wrong that an evaluator is given, up or down for each stage; the candidates and the "
-        f"truth stay. Learned: {report.predictor}. Constant: the granularity that was best most often in its training, by number "
-        "of stages.",
+        f"truth stay. Learned: {report.predictor}. Constant: the granularity that was best most often in its training, by the "
+        "number of stages.",
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,13 +17,14 @@ from grainwise.cli.render import console
 from grainwise.cli.scenarios import find_shipped
 from grainwise.cli.simulate_command import write_file
 from grainwise.domain.errors import CapacityError, ConfigurationError, InfeasibleError
+from grainwise.predictors.features import FEATURES_VERSION
 from grainwise.predictors.predictor_file import TARGETS, Predictor, write
 from grainwise.predictors.trees import load_lightgbm
 from grainwise.profiles.artifact import check
 from grainwise.simulation.learning import train
 from grainwise.simulation.made_apps import Sample, profiled
 from grainwise.simulation.settings import Purpose, Setting, draw_setting
-from grainwise.simulation.sweep import Cell, sweep
+from grainwise.simulation.sweep import Cell, Swept, read_swept, sweep
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -41,6 +43,8 @@ class TrainOptions(Struct, frozen=True):
     out: Path
     is_only_these: bool = False
     processes: int | None = None
+    keep: Path | None = None
+    kept: Path | None = None
 
 
 class _Job(Struct, frozen=True):
@@ -70,22 +74,21 @@ def train_predictor(options: TrainOptions, as_json: bool) -> None:
         GrainwiseError: an app or its profile cannot be used, or there are too few settings.
     """
     load_lightgbm()
-    if not options.out.resolve().parent.is_dir():
-        raise ConfigurationError(f"--out {options.out}: there is no folder {options.out.parent}; make it first")
+    for option, path in (("--out", options.out), ("--keep", options.keep)):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ConfigurationError(f"{option} {path}: there is no folder {path.parent}; make it first")
     began = time.perf_counter()
-    samples = load_samples(options.apps)
-    settings = draw_settings(samples, options.settings, options.seed, "training", options.is_only_these)
-    jobs = [_Job(setting, options.requests, setting.number % _CAPACITY_EVERY == 0) for setting in settings]
-    swept = run_with_progress("simulating settings", _sweep, jobs, options.processes, as_json)
-    cells = [each for each in swept if each]
-    found = train(cells, seed=options.seed, requests=options.requests, profiled=samples, is_general=not options.is_only_these)
+    swept = _simulate(options, as_json) if options.kept is None else _read_kept(options.kept)
+    if options.keep is not None:
+        write_file(options.keep, msgspec.json.encode(swept))
+    found = train(swept)
     data = write(found)
     write_file(options.out, data)
     seconds = round(time.perf_counter() - began, 1)
     trained = Trained(
         str(options.out),
         found.settings,
-        len(jobs) - len(cells),
+        sum(not cells for cells in swept.cells),
         found.rows,
         seconds,
         len(data),
@@ -100,6 +103,22 @@ def train_predictor(options: TrainOptions, as_json: bool) -> None:
         f"{trained.settings} settings ({trained.left_out} left out: no plan fits), {trained.rows} simulated runs, "
         f"{seconds:.0f} s; predictor of {len(data) / 1024:.0f} KiB: {options.out}"
     )
+
+
+def _simulate(options: TrainOptions, is_quiet: bool) -> Swept:
+    samples = load_samples(options.apps)
+    settings = draw_settings(samples, options.settings, options.seed, "training", options.is_only_these)
+    jobs = [_Job(setting, options.requests, setting.number % _CAPACITY_EVERY == 0) for setting in settings]
+    cells = run_with_progress("simulating settings", _sweep, jobs, options.processes, is_quiet)
+    digests = {sample.source: sample.profile_digest for sample in samples}
+    return Swept(FEATURES_VERSION, options.seed, options.requests, not options.is_only_these, digests, tuple(cells))
+
+
+def _read_kept(path: Path) -> Swept:
+    try:
+        return read_swept(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigurationError(f"--kept {path} cannot be read: {error.strerror}; give the path of a file") from error
 
 
 def load_samples(paths: Sequence[Path]) -> tuple[Sample, ...]:

@@ -26,8 +26,7 @@ from grainwise.predictors.predictor_file import (
     read,
 )
 from grainwise.predictors.trees import Trees, fit
-from grainwise.simulation.made_apps import Sample
-from grainwise.simulation.sweep import Cell, best, is_saturated
+from grainwise.simulation.sweep import Cell, Swept, best, is_saturated
 
 OVERRIDE = "GRAINWISE_PREDICTOR"
 """The environment variable with the path of a predictor that is used instead of the shipped one."""
@@ -44,28 +43,14 @@ _LEAST_CAPACITIES = 8
 Matrix = NDArray[np.float64]
 
 
-def train(
-    cells_by_setting: Sequence[Sequence[Cell]],
-    *,
-    seed: int,
-    requests: int,
-    profiled: Sequence[Sample] = (),
-    is_general: bool = True,
-) -> Predictor:
-    """Train a predictor.
-
-    Args:
-        cells_by_setting: the cells of each setting that was swept.
-        seed: of the settings; also that of the trees.
-        requests: about how many requests each run had.
-        profiled: the profiled apps among the settings.
-        is_general: made apps are among them.
+def train(swept: Swept) -> Predictor:
+    """Train a predictor; the seed of the sweep is that of the trees too.
 
     Raises:
         ConfigurationError: there are too few settings.
         PlatformError: LightGBM is not installed.
     """
-    settings = [cells for cells in cells_by_setting if cells]
+    settings, seed = [cells for cells in swept.cells if cells], swept.seed
     if len(settings) < LEAST_SETTINGS:
         raise ConfigurationError(
             f"{len(settings)} settings are too few to learn from; give --settings {LEAST_SETTINGS} or more"
@@ -75,20 +60,19 @@ def train(
     errors = _errors(_fit_all(_flat(kept), seed), _flat(held))
     cells = _flat(settings)
     rows = _rows(cells)
-    digests = {sample.source: sample.profile_digest for sample in profiled}
-    sources = sorted({cell.source for cell in cells} | set(digests))
+    sources = sorted({cell.source for cell in cells} | set(swept.digests))
     counts = {source: sum(group[0].source == source for group in settings) for source in sources}
     return Predictor(
         schema=SCHEMA,
         kind=KIND,
         features_version=FEATURES_VERSION,
-        is_general=is_general,
+        is_general=swept.is_general,
         settings=len(settings),
         rows=len(cells),
-        requests=requests,
+        requests=swept.requests,
         seed=seed,
         versions={name: version(name) for name in ("grainwise", "lightgbm", "numpy")},
-        trained_on=tuple(TrainedOn(source, counts[source], digests.get(source, "")) for source in sources),
+        trained_on=tuple(TrainedOn(source, counts[source], swept.digests.get(source, "")) for source in sources),
         constants=constants(settings),
         held_out={name: round(value, 5) for name, value in errors.items()},
         features=tuple(

@@ -32,7 +32,8 @@ SLO_FACTORS = (1.3, 1.6, 2.0, 2.5, 3.5, 5.0, 8.0)
 """The SLO over the mean time of a lone request with every stage in one function on one core."""
 
 TARGETS = (0.9, 0.95, 0.99)
-LEAST_S, MOST_S = 3.0, 900.0
+LEAST_S, MOST_S = 10.0, 900.0
+"""Of a run in virtual time: the autoscaler needs seconds to act, and a rare request should not make a run last for ever."""
 FIXED = AppConfig(policies="fixed", replan_us=0, max_requests=1 << 20)
 """Nothing is planned again while a candidate is judged, and no request is turned away."""
 
@@ -99,8 +100,9 @@ class Setting(Struct, frozen=True):
         )
 
     def duration_us(self, requests: int) -> Micros:
-        """How long about ``requests`` take to come, within ``LEAST_S`` and ``MOST_S``."""
-        return round(min(MOST_S, max(LEAST_S, requests / self.rate_per_s)) * SECOND)
+        """How long about ``requests`` take to come, or up to twice as many within ``LEAST_S``, at most ``MOST_S``."""
+        needed_s = requests / self.rate_per_s
+        return round(min(MOST_S, max(needed_s, min(LEAST_S, 2 * needed_s))) * SECOND)
 
     def traffic(self, duration_us: Micros, rate_per_s: float | None = None) -> Traffic:
         """Its arrivals, at another mean rate where one is given; the burstiness stays."""

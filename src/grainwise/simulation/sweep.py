@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from grainwise.domain.errors import ConfigurationError
+from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.plan import Plan, Prediction
 from grainwise.domain.time import SECOND, Micros
 from grainwise.planning.judged import in_question
 from grainwise.planning.problem import Option, Problem
 from grainwise.planning.table import compute
 from grainwise.predictors.evaluate import CAPACITY_ATTAINMENT
-from grainwise.predictors.features import features
+from grainwise.predictors.features import FEATURES_VERSION, features
 from grainwise.simulation.capacity import bisect_rate
 from grainwise.simulation.run import Scenario
 from grainwise.simulation.settings import Setting
@@ -20,7 +20,7 @@ from grainwise.simulation.trial import Trial, run_trial
 from grainwise.workloads.integers import derive_seed
 from grainwise.workloads.recorded import Recorded
 
-_CAPACITY_RESOLUTION = 0.08
+_CAPACITY_RESOLUTION = 0.12
 _SATURATED = 0.5
 """Where no candidate attains this much, a setting says how plans fail, not which is best."""
 
@@ -165,6 +165,33 @@ def is_saturated(cells: Sequence[Cell]) -> bool:
     return max(cell.outcome.attainment for cell in cells) < _SATURATED
 
 
-def encode(cells: Sequence[Cell]) -> bytes:
-    """Cells as JSON lines, for a look at what a predictor was made of."""
-    return b"".join(msgspec.json.encode(cell) + b"\n" for cell in cells)
+class Swept(Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole sweep, to be learned from: the cells of each setting, and what they were drawn from.
+
+    ``digests`` has the profile of each profiled app by its name.
+    """
+
+    features_version: int
+    seed: int
+    requests: int
+    is_general: bool
+    digests: dict[str, str]
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+def read_swept(data: bytes, name: str = "the sweep") -> Swept:
+    """A sweep from its JSON.
+
+    Raises:
+        ArtifactError: it is malformed, or its features are of another version.
+    """
+    try:
+        found = msgspec.json.decode(data, type=Swept)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{name} is no sweep: {error}; simulate again with --keep") from error
+    if found.features_version != FEATURES_VERSION:
+        raise ArtifactError(
+            f"Field `features_version` of {name} is {found.features_version}, this version computes {FEATURES_VERSION}; "
+            "simulate again with --keep"
+        )
+    return found
