@@ -15,13 +15,14 @@ import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.plan import Objective, Plan, Prediction
+from grainwise.predictors.contention import waits_for_cores
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
 from grainwise.predictors.groups import GroupFacts, Scenario, group_facts, source_bytes
 from grainwise.predictors.memo import FunctionKey, Memo
 from grainwise.predictors.paths import Paths
-from grainwise.predictors.queueing import NO_WAIT, Waiting, waiting
+from grainwise.predictors.queueing import Waiting
 from grainwise.predictors.samples import SAMPLES, Samples
-from grainwise.predictors.station import Station, concurrency, held_cores, make_station, usable_cores
+from grainwise.predictors.station import Station, held_cores, make_station, usable_cores
 
 CAPACITY_ATTAINMENT = 0.98
 """The attainment that defines a plan's capacity."""
@@ -253,35 +254,7 @@ class Evaluation:
         return sum(station.least_cores for station in stations) / usable if usable > 0 else math.inf
 
     def _waits_for_cores(self, stations: list[Station]) -> list[Waiting]:
-        """For each function the wait for cores that other functions hold; none where a share is hard or nobody else runs.
-
-        The node is a further queue: as many servers as invocations of this share fit, loaded by everybody. Of its wait only the
-        part that others cause is charged here, since waiting for one's own kind is already in the station.
-        """
-        scenario = self._scenario
-        if scenario.capabilities.is_share_hard:
-            return [NO_WAIT] * len(stations)
-        demand = sum(station.demand_cores for station in stations)
-        utilisation = self._node_utilisation(stations)
-        found: list[Waiting] = []
-        for share, station in zip(self._shares, stations, strict=True):
-            others = [(other, other.demand_cores) for other in stations if other is not station]
-            weight = sum(cores for _, cores in others)
-            if weight <= 0 or demand <= 0:
-                found.append(NO_WAIT)
-                continue
-            held_us = sum(other.occupancy_us * cores for other, cores in others) / weight
-            node = waiting(
-                servers=concurrency(scenario.nodes, scenario.capabilities, share, 1 << 16),
-                service_us=held_us,
-                busy_fraction=min(demand / usable_cores(scenario.nodes), 1.0),
-                saturation_fraction=utilisation,
-                arrival_scv=scenario.workload.arrival_scv,
-                service_scv=1.0,
-            )
-            part = weight / demand
-            found.append(Waiting(node.probability * part, node.mean_us * part, node.is_growing))
-        return found
+        return waits_for_cores(self._scenario, self._shares, [each.instances for each in self._plan.functions], stations)
 
     def _latency_us(self, rate_per_s: float, stations: list[Station]) -> Samples:
         """Samples of the latency, in no order."""

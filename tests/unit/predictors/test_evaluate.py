@@ -169,7 +169,7 @@ def test_the_nodes_cores_bound_functions_together_where_shares_are_soft() -> Non
 
 
 def test_hard_shares_do_not_wait_for_one_another() -> None:
-    soft = chain_problem(rate_per_s=50.0, milliseconds=10.0, nodes=(Node("here", 3.0, 8000.0),))
+    soft = chain_problem(rate_per_s=50.0, milliseconds=10.0, nodes=(Node("here", 2.0, 8000.0),))
     hard = msgspec.structs.replace(soft, capabilities=HARD)
     split = plan_of((0,), (1,), (2,))
     assert evaluate(hard, split).p95_ms < evaluate(soft, split).p95_ms
