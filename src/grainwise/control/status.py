@@ -25,7 +25,10 @@ class QueueStatus(Struct, frozen=True):
 
 
 class AppStatus(Struct, frozen=True):
-    """The plan that new requests follow, a change under way, instances and queues."""
+    """The plan that new requests follow, a change under way, instances and queues.
+
+    ``last_ask`` is why the regranulation policy last had a plan computed, or had none; ``last_verdict`` what came of the answer.
+    """
 
     app: str
     plan: Plan
@@ -43,6 +46,7 @@ class AppStatus(Struct, frozen=True):
     instances: tuple[InstanceStatus, ...]
     queues: tuple[QueueStatus, ...]
     device_class: str
+    last_ask: str = ""
 
 
 def describe(state: ControllerState, name: str) -> AppStatus:
@@ -80,4 +84,5 @@ def describe(state: ControllerState, name: str) -> AppStatus:
         instances=instances,
         queues=tuple(QueueStatus(graph.names(queue.mask), queue.items) for queue in app.queues.values()),
         device_class=app.deployed.model.device_class,
+        last_ask=app.last_ask.render() if app.last_ask is not None else "",
     )

@@ -4,8 +4,9 @@ The steps, each within capacity: adopt (an instance already holds the stages: no
 instance that can be spared, start, end an instance that can be spared to make room for a start. A change for which there is
 no such sequence is refused, with what is missing.
 
-A function is covered when it has the instances that the present rate needs. Those that the planned rate needs beyond that are
-started too where there is room, and not waited for: a change at a trough would otherwise meet the next peak with cold starts.
+A function is covered when it has the instances that the present rate needs. Those that the planned rate or the long run needs
+beyond that are started too where there is room, and not waited for: a change at a trough would otherwise meet the next peak with
+cold starts.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,8 @@ class Regranulation:
         app.transition = None
         if plan_id != app.plan_id:
             app.plans[plan_id] = plan
-            app.transition = Transition(plan, plan_id, self._core.now, because.render(), rate_per_s=app.last_rate_per_s)
+            rate = max(app.last_rate_per_s, app.arrivals.long_run)
+            app.transition = Transition(plan, plan_id, self._core.now, because.render(), rate_per_s=rate)
         if abandoned and abandoned != plan_id:
             self._endings.retire_plan(app, abandoned)
         if app.transition is not None:

@@ -26,9 +26,9 @@ An exponential mean over a window of n gives the newest count the weight ``2 / (
 """
 
 LEVEL_WEIGHT = 0.2
-TREND_WEIGHT = 0.05
-DAMPING = 0.9
-"""Of the trend, per second: it adds at most nine seconds' growth, however far one looks ahead."""
+TREND_WEIGHT = 0.02
+DAMPING = 0.95
+"""Of the trend, per second: it adds at most nineteen seconds' growth, however far one looks ahead."""
 
 LEAST_CHANGE = 0.5
 CHANGE_VARIANCES = 12.0
@@ -38,7 +38,7 @@ OUTLIER_VARIANCES = 4.0
 """A squared deviation counts for a regime's noise up to this many times what is usual."""
 
 GROWTH_VARIANCES = 9.0
-"""A trend counts when what it adds is beyond three standard deviations of the level."""
+"""A trend counts when what it adds to the stable mean is beyond three standard deviations of chance."""
 
 MAX_HORIZON_S = 120
 FORGOTTEN_S = 600
@@ -182,15 +182,16 @@ def forecast(memory: Memory, ahead_us: float) -> Forecast:
 
 def _growth(memory: Memory, horizon_s: int) -> tuple[float, float]:
     """What the trend adds to the stable mean: on average over the horizon, and at its highest."""
-    power = total = sum_of_totals = 0.0
-    power = 1.0
+    power, total, sum_of_totals = 1.0, 0.0, 0.0
     for _ in range(horizon_s):
         power *= DAMPING
         total += power
         sum_of_totals += total
-    growth = memory.trend * total
-    chance = max(1.0, memory.dispersion) * max(memory.level, memory.stable) * LEVEL_WEIGHT / (2 - LEVEL_WEIGHT)
-    if growth * growth <= GROWTH_VARIANCES * chance:
+    lead, growth = memory.level - memory.stable, memory.trend * total
+    # In units of a count's variance: what independent counts make of the level and, further ahead the more, of the trend.
+    of_level = LEVEL_WEIGHT / (2 - LEVEL_WEIGHT)
+    of_trend = TREND_WEIGHT * TREND_WEIGHT / (1 - DAMPING * DAMPING) * total * total
+    chance = max(1.0, memory.dispersion) * memory.stable * (of_level + of_trend)
+    if (lead + growth) * (lead + growth) <= GROWTH_VARIANCES * chance or growth * lead < 0:
         return 0.0, 0.0
-    lead = memory.level - memory.stable
     return lead + memory.trend * sum_of_totals / horizon_s, max(0.0, lead + growth)
