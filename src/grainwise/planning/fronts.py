@@ -1,6 +1,6 @@
-"""Sets of (remaining times, remaining cost) of which none beats another, as arrays.
+"""Staircases of (time, cost): points of which none is both as fast and as cheap as another, and how they combine.
 
-Only additions, maxima, comparisons and stable sorts: the same input gives the same bytes everywhere.
+Only additions, comparisons and stable sorts: the same input gives the same bytes everywhere.
 """
 
 import numpy as np
@@ -14,10 +14,9 @@ _FINEST = 2.0**-14
 
 
 class Front(Struct, frozen=True):
-    """``times``: one row per label, one column per kind of thing waited for, microseconds; ``costs``: one per label.
+    """``times`` ascend, microseconds; ``costs`` descend; of the same length, empty where there is no way at all.
 
-    No label beats another in every time and in cost. A label that was thinned out costs at most ``1 + gap`` times less than
-    one that is left and no slower.
+    A point that was thinned out costs at most ``1 + gap`` times less than one that is left and no slower.
     """
 
     times: Floats
@@ -25,60 +24,71 @@ class Front(Struct, frozen=True):
     gap: float = 0.0
 
 
-def pareto(times: Floats, costs: Floats) -> Indices:
-    """The rows that no other beats or, among equal ones, the first; with one column they ascend in time.
+NOTHING_LEFT = Front(np.zeros(1), np.zeros(1))
+"""The front of no stages: no time, no cost."""
 
-    Args:
-        times: of shape (labels, columns).
-        costs: of shape (labels,).
-    """
-    if times.shape[0] < 2:
-        return np.arange(times.shape[0])
-    if times.shape[1] == 1:
-        order = np.lexsort((costs, times[:, 0]))
-        sorted_costs = costs[order]
-        least = np.minimum.accumulate(sorted_costs)
-        is_kept = np.ones(len(order), dtype=bool)
-        is_kept[1:] = sorted_costs[1:] < least[:-1]
-        return order[is_kept]
-    columns = tuple(times[:, column] for column in reversed(range(times.shape[1])))
-    left = np.lexsort((*columns, costs))
-    kept = []
-    while len(left):
-        best = left[0]
-        kept.append(best)
-        # Costs ascend along `left`, so whatever is no faster than its first row in any column is beaten by it.
-        left = left[(times[left] < times[best]).any(axis=1)]
-    return np.array(kept, dtype=np.intp)
+
+def undominated(times: Floats, costs: Floats) -> Indices:
+    """The points that no other is as fast and as cheap as, ascending in time; of equal ones the first."""
+    order = np.lexsort((costs, times))
+    sorted_costs = costs[order]
+    is_kept = np.ones(len(order), dtype=bool)
+    if len(order) > 1:
+        is_kept[1:] = sorted_costs[1:] < np.minimum.accumulate(sorted_costs)[:-1]
+    return order[is_kept]
+
+
+def front_of(times: Floats, costs: Floats, gap: float = 0.0) -> Front:
+    """The front of any points."""
+    kept = undominated(times, costs)
+    return Front(times[kept], costs[kept], gap)
+
+
+def either(fronts: list[Front]) -> Front:
+    """One of several."""
+    if not fronts:
+        return Front(np.zeros(0), np.zeros(0))
+    times = np.concatenate([front.times for front in fronts])
+    costs = np.concatenate([front.costs for front in fronts])
+    return front_of(times, costs, max(front.gap for front in fronts))
+
+
+def one_after_the_other(first: Front, second: Front) -> Front:
+    """Both, the second after the first: times and costs add up."""
+    times = (first.times[:, None] + second.times[None, :]).reshape(-1)
+    costs = (first.costs[:, None] + second.costs[None, :]).reshape(-1)
+    return front_of(times, costs, max(first.gap, second.gap))
+
+
+def side_by_side(first: Front, second: Front) -> Front:
+    """Both at once: costs add up, the slower counts."""
+    gap = max(first.gap, second.gap)
+    if not len(first.times) or not len(second.times):
+        return Front(np.zeros(0), np.zeros(0), gap)
+    times = np.union1d(first.times, second.times)
+    times = times[times >= max(first.times[0], second.times[0])]
+    ours = first.costs[np.searchsorted(first.times, times, side="right") - 1]
+    theirs = second.costs[np.searchsorted(second.times, times, side="right") - 1]
+    return front_of(times, ours + theirs, gap)
 
 
 def thinned(front: Front, most: int) -> Front:
-    """At most about ``most`` labels of ``front``, the rest answered for by one that is no slower and little dearer.
+    """At most ``most`` points, or a few more; each of the rest is answered for by one no slower and little dearer.
 
-    The finest of the widths 2**-14, 2**-13, ... that suffices is taken. The cheapest label of all stays.
+    The finest of the widths 2**-14, 2**-13, ... that suffices is taken. The cheapest point stays.
     """
-    if len(front.costs) <= most:
+    count = len(front.times)
+    if count <= most:
         return front
-    order = np.lexsort((front.costs, front.times.sum(axis=1)))
-    times, costs = front.times[order], front.costs[order]
+    costs = front.costs.tolist()
     width = _FINEST
     while True:
-        kept = _covering(times, costs, width)
+        kept = [0]
+        for at in range(1, count):
+            if costs[kept[-1]] > (1 + width) * costs[at]:
+                kept.append(at)
+        if kept[-1] != count - 1:
+            kept.append(count - 1)
         if len(kept) <= most or width >= 1.0:
-            return Front(times[kept], costs[kept], (1 + front.gap) * (1 + width) - 1)
+            return Front(front.times[kept], front.costs[kept], (1 + front.gap) * (1 + width) - 1)
         width *= 2
-
-
-def _covering(times: Floats, costs: Floats, width: float) -> Indices:
-    cheapest = int(np.argmin(costs))
-    left = np.arange(len(costs))
-    kept = []
-    while len(left):
-        best = left[0]
-        kept.append(best)
-        is_covered = (times[left] >= times[best]).all(axis=1) & (costs[best] <= (1 + width) * costs[left])
-        is_covered[0] = True
-        left = left[~is_covered]
-    if cheapest not in kept:
-        kept.append(cheapest)
-    return np.array(sorted(kept), dtype=np.intp)

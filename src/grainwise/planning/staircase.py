@@ -1,16 +1,19 @@
 """What is cheapest to run next, for every state of finished stages and every time left: exact Pareto staircases.
 
 Dispatch asks: these stages are done, this one may start, so much time is left; which extent, with which configuration? The
-answer is one bisection in a staircase of (remaining time, remaining cost) over all ways to finish the app.
+answer is one bisection in a staircase of (remaining time, remaining cost) over all ways to finish the app. This is the layered
+graph of (group, configuration) of the search in ``joint``, solved for every time limit at once. Nothing is rounded to buckets.
 
 A way to finish is a partition of the stages that are left into extents, each with a configuration. An extent begins at one
-stage and holds stages after it; it is legal and lies within a residency; it starts when everything that it waits for has
-finished. The remaining time is the longest path. Staircases are computed backwards, from the finished app: a label of a state
-is a cost and, for each set of finished stages that something left waits for, the time from its end to the end of the app. On a
-chain that is one time, and the label is a point; where branches run side by side the labels are vectors, of which none beats
-another in all parts. Nothing is rounded into buckets.
+stage, holds stages after it, and never waits for anything that its first stage does not wait for: when that stage may start,
+it may. The remaining time is the longest path. Such ways decompose, whatever is left:
 
-This is the layered graph of (group, configuration) of the exact search in ``joint``, solved for every time limit at once.
+- Parts that are not connected run side by side.
+- A stage that comes before or after every other cuts: no extent reaches across, so the parts run one after the other.
+- Where one stage comes first, one of its extents does, and all that is left comes after it.
+- What remains is tangled (``tangled``), or, where it is large, runs in two steps: its first stages, then the rest.
+
+So a staircase is put together from smaller ones, each computed once.
 """
 
 from bisect import bisect_right
@@ -20,15 +23,28 @@ import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.errors import InfeasibleError
-from grainwise.planning.fronts import Floats, Front, Indices, pareto, thinned
+from grainwise.planning.fronts import (
+    NOTHING_LEFT,
+    Front,
+    either,
+    front_of,
+    one_after_the_other,
+    side_by_side,
+    thinned,
+    undominated,
+)
 from grainwise.planning.lattice import Lattice, bits, descendants
 from grainwise.planning.steps import Step
+from grainwise.planning.tangled import Configurations, Tangle
 
-MAX_STATES = 4096
-"""States of finished stages that are tabulated."""
+MAX_POINTS = 2048
+"""Points kept per staircase; more are thinned out, and the staircases say by how much they may then be too dear."""
 
-MAX_LABELS = 2048
-"""Labels kept per state; more are thinned out, and the staircases say by how much they may then be too dear."""
+MAX_STATES = 64
+"""States up to which tangled stages are solved as they are, and up to which all staircases are made at once."""
+
+_TANGLED_LABELS = 192
+"""Vectors kept per state of tangled stages."""
 
 Able = Callable[["FirstStep"], bool]
 
@@ -97,37 +113,32 @@ class _Stair(Struct, frozen=True):
     by_cost: tuple[FirstStep, ...]
 
 
-class _Layer(Struct, frozen=True):
-    """The configurations of one group as arrays; ``steps`` holds all, the arrays those that no other beats."""
-
-    steps: tuple[Step, ...]
-    times: Floats
-    costs: Floats
-
-
 class Staircases:
     """For every state of finished stages and every head, what may run next. Made by ``build``."""
 
-    def __init__(
-        self,
-        predecessors: Sequence[int],
-        steps_by_mask: Mapping[int, Sequence[Step]],
-        max_labels: int,
-    ) -> None:
+    def __init__(self, predecessors: Sequence[int], steps_by_mask: Mapping[int, Sequence[Step]], max_points: int) -> None:
+        self._predecessors = tuple(predecessors)
+        self._everything = (1 << len(self._predecessors)) - 1
         self._lattice = Lattice(predecessors, steps_by_mask)
-        self._layers = {mask: _layer(steps) for mask, steps in steps_by_mask.items()}
-        self._max_labels = max_labels
-        self._fronts: dict[int, Front] = {}
-        self._keys: dict[int, tuple[int, ...]] = {}
-        self._shares: dict[int, tuple[list[float], list[float]]] = {}
+        self._steps = {mask: tuple(steps) for mask, steps in steps_by_mask.items()}
+        self._layers = {mask: _layer(steps) for mask, steps in self._steps.items()}
+        self._after = descendants(predecessors)
+        self._max_points = max_points
+        self._fronts: dict[int, Front] = {0: NOTHING_LEFT}
+        self._cuts: dict[int, tuple[int, int] | None] = {}
+        self._parts: dict[int, tuple[int, ...]] = {}
+        self._tangles: dict[int, Tangle | None] = {}
+        self._shared: dict[int, tuple[list[float], list[float]]] = {}
         self._stairs: dict[tuple[int, int], _Stair | None] = {}
         self.gap = 0.0
-        """By how much a remaining cost may lie above the least one: 0.01 means one per cent. 0 where exact."""
+        """By how much a remaining cost may lie above the least one: 0.01 means one per cent. 0 while nothing was thinned."""
+        self.is_stepwise = False
+        """Whether tangled stages were simplified: answers are then ways to finish, but there may be better ones."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether every answer is the least cost there is."""
-        return self.gap == 0.0
+        """Whether every answer so far is the least cost there is."""
+        return self.gap == 0.0 and not self.is_stepwise
 
     def first_steps(self, done: int, head: int) -> tuple[FirstStep, ...]:
         """Every extent and configuration with which stage number ``head`` may start when the stages ``done`` have finished.
@@ -181,17 +192,11 @@ class Staircases:
                 return Choice(first, first.times_us[-1], first.least_cost)
         return None
 
-    def prepare(self, done: int, max_states: int) -> bool:
-        """Tabulate every state that can follow ``done``; whether there were no more than ``max_states``."""
-        states = self._lattice.states(done, max_states)
-        if states is None:
-            return False
-        for state in reversed(states):
-            self._front(state)
-        for state in states:
+    def prepare(self, most: int) -> None:
+        """Make every staircase now, if there are no more than ``most`` states; else each when it is asked for."""
+        for state in reversed(self._lattice.states(0, most) or ()):
             for head in bits(self._lattice.ready(state)):
                 self._stair(state, head)
-        return True
 
     def _stair(self, done: int, head: int) -> _Stair | None:
         key = (done, head)
@@ -202,28 +207,26 @@ class Staircases:
     def _make_stair(self, done: int, head: int) -> _Stair | None:
         if not self._lattice.ready(done) >> head & 1:
             return None
+        left = self._everything & ~done
         found: list[FirstStep] = []
         for mask in self._lattice.followers(done):
             if not mask >> head & 1:
                 continue
-            after = self._front(done | mask)
-            if not len(after.costs):
-                continue
-            columns = self._columns(done | mask)
-            is_serial = len(self._columns(done)) == 1 and len(columns) <= 1 and all(key & mask for key in columns)
-            for step in self._layers[mask].steps:
-                if is_serial:
-                    base, (times, costs) = step.time_us, self._shared(done | mask)
+            for step in self._steps[mask]:
+                if self._is_first(left, head):
+                    base, (times, costs) = step.time_us, self._lists(left & ~mask)
                 else:
-                    base, (times, costs) = 0.0, self._totals(done, mask, step.time_us)
-                found.append(FirstStep(step, len(found), base, step.cost, times, costs))
+                    base, front = 0.0, self._front_with(left, mask, step.time_us)
+                    times, costs = front.times.tolist(), front.costs.tolist()
+                if times:
+                    found.append(FirstStep(step, len(found), base, step.cost, times, costs))
         if not found:
             return None
         steps = tuple(found)
         totals = np.concatenate([np.array(each.times_us) for each in steps])
         sums = np.concatenate([np.array(each.costs) for each in steps])
         owners = np.concatenate([np.full(len(each.costs), each.order) for each in steps])
-        kept = pareto(totals[:, None], sums)
+        kept = undominated(totals, sums)
         return _Stair(
             steps,
             totals[kept].tolist(),
@@ -233,80 +236,119 @@ class Staircases:
             tuple(sorted(steps, key=lambda each: (each.least_cost, each.times_us[-1], each.order))),
         )
 
-    def _shared(self, done: int) -> tuple[list[float], list[float]]:
-        """The front of a state as lists: of one column, or of none when everything is done."""
-        if done not in self._shares:
-            front = self._front(done)
-            times = front.times[:, 0] if front.times.shape[1] else np.zeros(len(front.costs))
-            self._shares[done] = (times.tolist(), front.costs.tolist())
-        return self._shares[done]
+    def _lists(self, left: int) -> tuple[list[float], list[float]]:
+        if left not in self._shared:
+            front = self._front(left)
+            self._shared[left] = (front.times.tolist(), front.costs.tolist())
+        return self._shared[left]
 
-    def _totals(self, done: int, mask: int, time_us: float) -> tuple[list[float], list[float]]:
-        """The staircase of what is left after ``mask`` took ``time_us`` from now: of totals, so that columns collapse."""
-        times, costs = self._before(done, mask, np.array([time_us]), np.array([0.0]))
-        total = times.max(axis=1)
-        kept = pareto(total[:, None], costs)
-        return total[kept].tolist(), costs[kept].tolist()
-
-    def _columns(self, done: int) -> tuple[int, ...]:
-        """The sets of finished stages that something left waits for; 0 stands for stages that wait for nothing."""
-        if done not in self._keys:
-            predecessors = self._lattice.predecessors
-            left = self._lattice.everything & ~done
-            found = {predecessors[index] & done: None for index in bits(left) if predecessors[index] & done}
-            if any(not predecessors[index] for index in bits(left)):
-                found[0] = None
-            self._keys[done] = tuple(sorted(found))
-        return self._keys[done]
-
-    def _before(self, done: int, mask: int, layer_times: Floats, layer_costs: Floats) -> tuple[Floats, Floats]:
-        """The labels of state ``done`` that begin with ``mask``: every configuration with every label after it."""
-        after = self._front(done | mask)
-        after_columns, columns = self._columns(done | mask), self._columns(done)
-        place = {key: at for at, key in enumerate(columns)}
-        behind = np.zeros(len(after.costs))
-        for at, key in enumerate(after_columns):
-            if key & mask:
-                behind = np.maximum(behind, after.times[:, at])
-        # Rows: configuration by configuration, each with all labels after it.
-        tail = (layer_times[:, None] + behind[None, :]).reshape(-1)
-        times = np.zeros((len(tail), len(columns)))
-        for at, key in enumerate(after_columns):
-            kept_key = key & ~mask
-            if kept_key or not key:
-                column = place[kept_key]
-                times[:, column] = np.maximum(times[:, column], np.tile(after.times[:, at], len(layer_times)))
-        predecessors = self._lattice.predecessors
-        for index in bits(mask):
-            if predecessors[index] & done or not predecessors[index]:
-                column = place[predecessors[index] & done]
-                times[:, column] = np.maximum(times[:, column], tail)
-        return times, (layer_costs[:, None] + after.costs[None, :]).reshape(-1)
-
-    def _front(self, done: int) -> Front:
-        found = self._fronts.get(done)
+    def _front(self, left: int) -> Front:
+        """All ways through the stages ``left``, what they wait for besides having finished."""
+        found = self._fronts.get(left)
         if found is None:
-            found = self._fronts[done] = self._make_front(done)
+            found = self._fronts[left] = thinned(self._make_front(left), self._max_points)
             self.gap = max(self.gap, found.gap)
         return found
 
-    def _make_front(self, done: int) -> Front:
-        if done == self._lattice.everything:
-            return Front(np.zeros((1, 0)), np.zeros(1))
-        all_times: list[Floats] = []
-        all_costs: list[Floats] = []
-        gap = 0.0
-        for mask in self._lattice.moves(done):
-            gap = max(gap, self._front(done | mask).gap)
-            layer = self._layers[mask]
-            times, costs = self._before(done, mask, layer.times, layer.costs)
-            all_times.append(times)
-            all_costs.append(costs)
-        if not all_times:
-            return Front(np.zeros((0, len(self._columns(done)))), np.zeros(0))
-        times, costs = np.concatenate(all_times), np.concatenate(all_costs)
-        kept = pareto(times, costs)
-        return thinned(Front(times[kept], costs[kept], gap), self._max_labels)
+    def _make_front(self, left: int) -> Front:
+        parts = self._apart(left)
+        if len(parts) > 1:
+            front = NOTHING_LEFT
+            for part in parts:
+                front = side_by_side(front, self._front(part))
+            return front
+        before, after = self._cut(left) or (0, 0)
+        if before:
+            return one_after_the_other(self._front(before), self._front(after))
+        if after:
+            return either(
+                [one_after_the_other(self._layers[mask], self._front(left & ~mask)) for mask in self._first_groups(left)]
+            )
+        tangle = self._tangle(left)
+        if tangle is not None:
+            return tangle.front()
+        self.is_stepwise = True
+        first = self._lattice.ready(self._everything & ~left) & left
+        return one_after_the_other(self._front(first), self._front(left & ~first))
+
+    def _front_with(self, left: int, mask: int, time_us: float) -> Front:
+        """All ways through ``left`` that begin with ``mask``, which takes ``time_us`` and whose cost is not counted."""
+        parts = self._apart(left)
+        if len(parts) > 1:
+            front = NOTHING_LEFT
+            for part in parts:
+                front = side_by_side(front, self._front_with(part, mask, time_us) if part & mask else self._front(part))
+            return front
+        before, after = self._cut(left) or (0, 0)
+        if before:
+            return one_after_the_other(self._front_with(before, mask, time_us), self._front(after))
+        if after:
+            rest = self._front(left & ~mask)
+            return Front(time_us + rest.times, rest.costs, rest.gap)
+        tangle = self._tangle(left)
+        if tangle is not None:
+            return tangle.front_with(mask, time_us)
+        first = self._lattice.ready(self._everything & ~left) & left
+        if mask & ~first:
+            # With an extent that goes on past the first stages, the others of them still run beside it.
+            front = Front(np.array([time_us]), np.zeros(1))
+            front = side_by_side(front, self._front(first & ~mask))
+            return one_after_the_other(front, self._front(left & ~first & ~mask))
+        return one_after_the_other(self._front_with(first, mask, time_us), self._front(left & ~first))
+
+    def _is_first(self, left: int, head: int) -> bool:
+        """Whether every other stage that is left comes after ``head``."""
+        return not left & ~(self._after[head] | 1 << head)
+
+    def _first_groups(self, left: int) -> tuple[int, ...]:
+        return tuple(mask for mask in self._lattice.followers(self._everything & ~left) if not mask & ~left)
+
+    def _apart(self, left: int) -> tuple[int, ...]:
+        """The connected parts of ``left``, by their first stage."""
+        if left not in self._parts:
+            parts: list[int] = []
+            for stage in bits(left):
+                joined, apart = 1 << stage, []
+                for part in parts:
+                    if part & self._predecessors[stage]:
+                        joined |= part
+                    else:
+                        apart.append(part)
+                parts = [*apart, joined]
+            self._parts[left] = tuple(sorted(parts, key=lambda part: part & -part))
+        return self._parts[left]
+
+    def _cut(self, left: int) -> tuple[int, int] | None:
+        """(what comes before, the rest) of the first stage that comes before or after every other; ``None`` without one."""
+        if left not in self._cuts:
+            found = None
+            for stage in bits(left):
+                after = self._after[stage] & left
+                others = left & ~(after | 1 << stage)
+                if all(self._after[other] >> stage & 1 for other in bits(others)):
+                    found = (others, after | 1 << stage)
+                    break
+            self._cuts[left] = found
+        return self._cuts[left]
+
+    def _tangle(self, left: int) -> Tangle | None:
+        if left not in self._tangles:
+            groups = {
+                mask: Configurations(self._layers[mask].times, self._layers[mask].costs)
+                for mask in self._lattice.groups
+                if not mask & ~left and self._is_startable(mask, left)
+            }
+            tangle = Tangle(self._predecessors, groups, left, min(self._max_points, _TANGLED_LABELS))
+            self._tangles[left] = tangle if tangle.states(MAX_STATES) is not None else None
+        return self._tangles[left]
+
+    def _is_startable(self, mask: int, left: int) -> bool:
+        """Whether a group waits for nothing among ``left`` that its first stage does not wait for."""
+        root = (mask & -mask).bit_length() - 1
+        waits = 0
+        for stage in bits(mask):
+            waits |= self._predecessors[stage]
+        return all(self._after[other] >> root & 1 for other in bits(waits & left & ~mask))
 
 
 def build(
@@ -314,8 +356,7 @@ def build(
     steps_by_mask: Mapping[int, Sequence[Step]],
     residencies: Iterable[int] | None = None,
     *,
-    max_states: int = MAX_STATES,
-    max_labels: int = MAX_LABELS,
+    max_labels: int = MAX_POINTS,
 ) -> Staircases:
     """The staircases of an app.
 
@@ -323,8 +364,7 @@ def build(
         predecessors: for each stage, in topological order, the mask of the stages that it waits for (``Graph.predecessors``).
         steps_by_mask: the configurations of every legal group; times are those of all elements of a fan-out.
         residencies: only extents within one of these masks; all where ``None``.
-        max_states: states of finished stages that are tabulated at once.
-        max_labels: labels kept per state before they are thinned out.
+        max_labels: points kept per staircase before they are thinned out.
 
     Raises:
         InfeasibleError: the extents given cannot finish the app.
@@ -337,8 +377,7 @@ def build(
         if steps and _is_rooted(after, mask) and any(not mask & ~residency for residency in held)
     }
     found = Staircases(predecessors, rooted, max_labels)
-    if not found.prepare(0, max_states):
-        raise InfeasibleError(f"more than {max_states} states")
+    found.prepare(MAX_STATES)
     if not any(found.first_steps(0, head) for head in range(len(predecessors))):
         raise InfeasibleError(
             "the extents that the residencies hold cannot finish the app: some stage lies in none that has a configuration. "
@@ -353,11 +392,8 @@ def _is_rooted(after: Sequence[int], mask: int) -> bool:
     return not mask & ~((1 << root) | after[root])
 
 
-def _layer(steps: Sequence[Step]) -> _Layer:
-    times = np.array([step.time_us for step in steps])
-    costs = np.array([step.cost for step in steps])
-    kept: Indices = pareto(times[:, None], costs)
-    return _Layer(tuple(steps), times[kept], costs[kept])
+def _layer(steps: Sequence[Step]) -> Front:
+    return front_of(np.array([step.time_us for step in steps]), np.array([step.cost for step in steps]))
 
 
 def _cost_when_fastest(first: FirstStep) -> float:
