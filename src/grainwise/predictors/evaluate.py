@@ -3,7 +3,8 @@
 Waits come from each function as a station of its own and from the cores that functions with soft shares contend for; their
 distributions are put together along the paths of a request by ``predictors.paths``.
 
-Left out: cold starts (a plan is judged when it is up), the variation of requests around the mean request beyond what the
+Cold starts, hops between nodes and slowdown by neighbours count where ``predictors.effects`` are given; by themselves they are
+left out, as a plan is judged when it is up. Left out besides: the variation of requests around the mean request beyond what the
 residuals of the profile hold, the bounded wait by which the controller may let a batch grow, the overlap of functions inside a
 fan-out, and instances that hold more stages than their function (adopted ones), which serve several functions in turn.
 """
@@ -11,12 +12,24 @@ fan-out, and instances that hold more stages than their function (adopted ones),
 import math
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
+from grainwise.domain.machine import HopModel
 from grainwise.domain.plan import Objective, Plan, Prediction
 from grainwise.predictors.contention import waits_for_cores
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
+from grainwise.predictors.effects import (
+    NO_EFFECTS,
+    Effects,
+    cold_waits_us,
+    crossing_fraction,
+    hop_across,
+    interference_factors,
+    setting,
+    slowed,
+)
 from grainwise.predictors.groups import GroupFacts, Scenario, group_facts, source_bytes
 from grainwise.predictors.memo import FunctionKey, Memo
 from grainwise.predictors.paths import Paths
@@ -53,7 +66,9 @@ class Evaluation:
         scenario: app, model, workload, machines.
         plan: a legal plan of that app: every stage in exactly one function, an acyclic quotient.
         facts_by_mask: facts already derived for this scenario; new ones are added.
-        memo: what other plans of this scenario derived; new things are added. Its facts are used where none are given.
+        memo: what other plans of this scenario derived, with the same effects; new things are added. Its facts are used where
+            none are given.
+        effects: what the scenario does not say.
     """
 
     def __init__(
@@ -62,6 +77,7 @@ class Evaluation:
         plan: Plan,
         facts_by_mask: dict[int, GroupFacts] | None = None,
         memo: Memo | None = None,
+        effects: Effects = NO_EFFECTS,
     ) -> None:
         self._scenario = scenario
         self._plan = plan
@@ -81,7 +97,11 @@ class Evaluation:
             for function, facts in zip(plan.functions, self._facts, strict=True)
         ]
         self._limit_us = scenario.app.slo.latency_ms * 1000
-        self._exit_us = scenario.hop.latency_us(sum(source_bytes(graph, scenario.workload, source) for source in graph.outputs))
+        self._effects = effects
+        self._hops = [self._hop(crossing_fraction(len(scenario.nodes), each.instances)) for each in plan.functions]
+        self._exit_us = self._hop(crossing_fraction(len(scenario.nodes), 1)).latency_us(
+            sum(source_bytes(graph, scenario.workload, source) for source in graph.outputs)
+        )
 
     def predict(self) -> Prediction:
         """The prediction at the forecast rate."""
@@ -231,10 +251,29 @@ class Evaluation:
             known[self._keys[at]] = station
         return [known[key] for key in self._keys]
 
+    def _hop(self, fraction: float) -> HopModel:
+        """A hop, where ``fraction`` of them cross to another node."""
+        hop, remote = self._scenario.hop, self._effects.remote
+        return hop if remote is None or not fraction else hop_across(hop, remote, fraction)
+
     def _derived(self, rate_per_s: float, places: Sequence[int]) -> list[Station]:
+        scenario, hops = self._scenario, self._hops
+        if self._effects == NO_EFFECTS:
+            return self._made(rate_per_s, places, [scenario] * len(hops))
+        made = [msgspec.structs.replace(setting(scenario), hop=hop) for hop in hops]
+        if self._effects.interference_fraction > 0:
+            demand = [station.demand_cores for station in self._made(rate_per_s, range(len(hops)), made)]
+            fraction, usable = self._effects.interference_fraction, usable_cores(scenario.nodes)
+            for at, factor in enumerate(interference_factors(fraction, demand, usable)):
+                stages = tuple(slowed(stage, factor, is_device_too=False) for stage in scenario.model.stages)
+                model = msgspec.structs.replace(scenario.model, stages=stages)
+                made[at] = msgspec.structs.replace(made[at], model=model)
+        return self._made(rate_per_s, places, made)
+
+    def _made(self, rate_per_s: float, places: Sequence[int], scenarios: Sequence[Scenario]) -> list[Station]:
         return [
             make_station(
-                self._scenario,
+                scenarios[at],
                 self._facts[at],
                 cpu_cores=self._shares[at],
                 max_batch=self._plan.functions[at].max_batch,
@@ -263,8 +302,20 @@ class Evaluation:
             if key not in known:
                 known[key] = self._paths.own_us(group, station)
         own_us = [known[key] for key in self._keys]
+        if self._effects.starts_per_hour > 0:
+            own_us = [own + self._cold_us(at, rate_per_s) for at, own in enumerate(own_us)]
         latency: Samples = self._paths.latency_us(own_us, self._waits_for_cores(stations)) + self._exit_us
         return latency
+
+    def _cold_us(self, at: int, rate_per_s: float) -> Samples | float:
+        facts, scenario = self._facts[at], self._scenario
+        return cold_waits_us(
+            self._effects.starts_per_hour,
+            rate_per_s,
+            scenario.model.cold_start_us(facts.mask),
+            self._plan.functions[at].instances,
+            6 * len(scenario.app.graph.stages) + facts.extent.stages[0],
+        )
 
     def _error_fraction(self, stations: list[Station]) -> float:
         """Held-out errors of the stages, weighted by their part of the run time."""
