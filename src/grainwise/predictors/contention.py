@@ -7,24 +7,23 @@ of two. Cores in such a gap are lost to this function while the other runs.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
-from grainwise.domain.machine import Node
 from grainwise.predictors.groups import Scenario
 from grainwise.predictors.queueing import NO_WAIT, Waiting, waiting
-from grainwise.predictors.station import Station, concurrency, usable_cores
+from grainwise.predictors.station import Station, concurrency
 
 _EPSILON = 1e-9
 
 
-def places_taken(nodes: Sequence[Node], share: float, other: float) -> float:
-    """How many of the places for invocations of ``share`` cores one invocation of ``other`` cores takes; the mean of nodes."""
+@lru_cache(1 << 12)
+def places_taken(cores: tuple[float, ...], share: float, other: float) -> float:
+    """How many places for invocations of ``share`` cores one of ``other`` cores takes, the mean of nodes with ``cores``."""
     total = taken = 0.0
-    for node in nodes:
-        cores = node.usable_cores
-        if cores < max(share, other) - _EPSILON:
-            continue
-        total += cores
-        taken += cores * (math.floor(cores / share + _EPSILON) - math.floor((cores - other) / share + _EPSILON))
+    for each in cores:
+        if each >= max(share, other) - _EPSILON:
+            total += each
+            taken += each * (math.floor(each / share + _EPSILON) - math.floor((each - other) / share + _EPSILON))
     return taken / total if total > 0 else 0.0
 
 
@@ -41,10 +40,11 @@ def waits_for_cores(
     if scenario.capabilities.is_share_hard:
         return [NO_WAIT] * len(stations)
     demand = sum(station.demand_cores for station in stations)
-    usable = usable_cores(scenario.nodes)
+    cores = tuple(node.usable_cores for node in scenario.nodes)
+    usable = sum(cores)
     if demand <= 0 or usable <= 0:
         return [NO_WAIT] * len(stations)
-    if len(scenario.nodes) == 1 and sum(n * share for n, share in zip(instances, shares, strict=True)) <= usable + _EPSILON:
+    if len(cores) == 1 and sum(n * share for n, share in zip(instances, shares, strict=True)) <= usable + _EPSILON:
         return [NO_WAIT] * len(stations)
     saturation = sum(station.least_cores for station in stations) / usable
     running = [station.demand_cores / share for station, share in zip(stations, shares, strict=True)]
@@ -55,7 +55,7 @@ def waits_for_cores(
         for other, their in enumerate(shares):
             if other == at or running[other] <= 0:
                 continue
-            each = places_taken(scenario.nodes, share, their)
+            each = places_taken(cores, share, their)
             busy = min(1.0, running[other] / instances[other])
             some = 1 - (1 - busy) ** instances[other]
             # Small ones share a place while there are several of them.

@@ -90,7 +90,7 @@ class Evaluation:
             if mask not in known:
                 known[mask] = group_facts(scenario, mask)
             self._facts.append(known[mask])
-        self._paths = Paths(scenario, self._facts)
+        self._paths = Paths(scenario, self._facts, self._memo)
         self._shares = [held_cores(scenario, function.cpu_cores) for function in plan.functions]
         self._keys: list[FunctionKey] = [
             (facts.mask, function.cpu_cores, function.max_batch, function.instances, function.device_fraction)

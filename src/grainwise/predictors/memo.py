@@ -14,6 +14,7 @@ class Memo:
     Attributes:
         facts: by the mask of a group.
         stations: functions under the forecast.
+        taken: for each stage 1 for the requests that run it and 0 for others, ``None`` for a stage that all run.
         own_us: samples of what each of them adds to a request by itself, waiting for cores that others hold apart.
     """
 
@@ -21,3 +22,4 @@ class Memo:
         self.facts: dict[int, GroupFacts] = {}
         self.stations: dict[FunctionKey, Station] = {}
         self.own_us: dict[FunctionKey, Samples] = {}
+        self.taken: list[Samples | None] | None = None

@@ -13,6 +13,7 @@ import numpy as np
 
 from grainwise.predictors.branches import Branch, branches
 from grainwise.predictors.groups import GroupFacts, Scenario, stage_calls
+from grainwise.predictors.memo import Memo
 from grainwise.predictors.queueing import Waiting
 from grainwise.predictors.samples import SAMPLES, Samples, factor_moments, levels, residuals, waits
 from grainwise.predictors.station import Station
@@ -24,20 +25,23 @@ class Paths:
     Args:
         scenario: app, model and workload.
         facts: the functions; every stage in exactly one, an acyclic quotient.
+        memo: of the scenario.
 
     Raises:
         ValueError: the functions wait for one another.
     """
 
-    def __init__(self, scenario: Scenario, facts: Sequence[GroupFacts]) -> None:
+    def __init__(self, scenario: Scenario, facts: Sequence[GroupFacts], memo: Memo) -> None:
         self._scenario = scenario
         self._facts = facts
         self._count = len(scenario.app.graph.stages)
         self._variant_column = 7 * self._count
         self.before = _predecessors(facts, scenario.app.graph.predecessors)
         self.order = _topological(self.before)
-        found = branches(scenario.app.graph, scenario.workload)
-        self._taken = [None if branch is None else self._takes(branch) for branch in found]
+        if memo.taken is None:
+            found = branches(scenario.app.graph, scenario.workload)
+            memo.taken = [None if branch is None else self._takes(branch) for branch in found]
+        self._taken = memo.taken
         self._served = [self._serves(group) for group in facts]
 
     def latency_us(self, own_us: Sequence[Samples], held: Sequence[Waiting]) -> Samples:

@@ -84,10 +84,13 @@ def waits(waiting: Waiting, column: int, further: int) -> Samples | float:
     residual_us = min(waiting.residual_us, mean_us)
     # Where in its tail a wait lies, between 0 and 1; below 0 for those that do not wait.
     place = (levels(column) - 1) / waiting.probability + 1
-    inside = np.clip(place, 0.0, None)
+    late = np.flatnonzero(place > 0)
+    inside = place[late]
     even, uneven = 2 * inside, -np.log1p(-inside)
     found = waiting.shared_us + residual_us * (waiting.evenness * even + (1 - waiting.evenness) * uneven)
     if mean_us > residual_us:
         # The rest of the mean, exponential with the whole mean, for the fraction that this leaves.
-        found = found + mean_us * np.maximum(0.0, _exponential(further) + np.log(1 - residual_us / mean_us))
-    return np.where(place > 0, found, 0.0)
+        found = found + mean_us * np.maximum(0.0, _exponential(further)[late] + np.log(1 - residual_us / mean_us))
+    spread: Samples = np.zeros(SAMPLES)
+    spread[late] = found
+    return spread

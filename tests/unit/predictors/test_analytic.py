@@ -65,9 +65,9 @@ def test_functions_that_all_fit_side_by_side_do_not_wait_for_cores() -> None:
 
 def test_a_share_that_fits_no_gap_waits_though_cores_are_idle() -> None:
     # Half a core in use leaves no place for a share of two: both run in turn, and the node is never more than half used.
-    assert places_taken((Node("here", 2.0, 1.0),), 2.0, 0.5) == 1.0
-    assert places_taken((Node("here", 2.0, 1.0),), 0.5, 2.0) == 4.0
-    assert places_taken((Node("here", 3.0, 1.0),), 2.0, 0.5) == 0.0
+    assert places_taken((2.0,), 2.0, 0.5) == 1.0
+    assert places_taken((2.0,), 0.5, 2.0) == 4.0
+    assert places_taken((3.0,), 2.0, 0.5) == 0.0
     tight, loose = Evaluation(pair(5.0), split(0.5, 2.0)), Evaluation(pair(5.0, cores=4.0), split(0.5, 2.0))
     assert tight.breakdown().wait_ms > 1.5 * loose.breakdown().wait_ms
     assert tight.attainment_at_forecast() < loose.attainment_at_forecast()
