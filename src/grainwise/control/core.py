@@ -27,8 +27,9 @@ class Compiled:
     """A plan of an app, compiled.
 
     ``functions`` is its routing from function to function, by which instances are started and scaled. ``flows`` is the routing
-    by which values go: the same, or where each invocation's extent is decided at dispatch, from stage to stage; then there are
-    ``extents``. Costs are of a batch of a group of either; ``remaining_us`` is the work from a group of ``flows`` to the answer.
+    by which values go: the same, or where each invocation's extent is decided at dispatch, from stage to stage; then there
+    are ``extents``. Costs are of a batch of a group of either; ``remaining_us`` is the work from a group of ``flows`` to the
+    answer.
     """
 
     __slots__ = (
@@ -94,7 +95,8 @@ class Compiled:
 
     def _cost(self, group: Group, cpu_cores: float) -> GroupCost:
         deployed = self._app
-        return group_cost(deployed.app.graph, group.extent, cpu_cores, deployed.model, deployed.workload, self._batches)
+        share = group.function.device_fraction
+        return group_cost(deployed.app.graph, group.extent, cpu_cores, deployed.model, deployed.workload, self._batches, share)
 
     def _longest_chains(self, hop_us: float) -> tuple[float, ...]:
         after: dict[int, float] = {}

@@ -96,7 +96,11 @@ class Dispatcher:
         head = queue.head()
         if head is None:
             return 0.0
-        return head.due - self._core.compiled(app, head.plan).remaining_us[head.group]
+        compiled = self._core.compiled(app, head.plan)
+        if compiled.extents is not None:
+            # What is begun is finished first: to start others in between would make all of them late.
+            return head.due
+        return head.due - compiled.remaining_us[head.group]
 
     def _one(self, app: AppState, queue: FunctionQueue, idle: dict[int, Instance], held: list[str]) -> bool:
         """One invocation from this queue; False when it has to wait.
@@ -183,8 +187,8 @@ class Dispatcher:
         head_stage = head.group
         known = request.values
         free = [each for each in idle.values() if each.node not in held] if held else list(idle.values())
-        bit = queue.mask
-        side = sum(1 for each in free if each.stages & bit)
+        # Whoever is busy now may be idle by the time that there is something to share.
+        side = self._fleet.serving(app, queue.mask)
         offers: list[Offer] = []
 
         def can_run(name: str, cores: float) -> bool:
@@ -215,7 +219,7 @@ class Dispatcher:
         assert policies.extent is not None
         cost = compiled.flow_costs[head_stage]
         extra = (head.size_sum - (head.hi - head.lo) * cost.mean_size) * cost.size_us
-        decision = policies.extent(ExtentView(head.due, offers, extra, app.deployed.config.late), core.now)
+        decision = policies.extent(ExtentView(head.due, offers, extra, extents.doubt, app.deployed.config.late), core.now)
         if isinstance(decision, Drop):
             self._endings.reject(request, "too_late", decision.because)
             return True

@@ -6,7 +6,7 @@ paid for the time that the batch is busy. What comes after the first extent is a
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -81,6 +81,10 @@ class Extents:
                 self._facts[mask] = facts = group_facts(self._scenario, mask)
                 self._useful[mask] = _useful(facts)
         self._levels = _powers(max(self._useful.values()))
+        whole = group_facts(self._scenario, self._graph.all_mask)
+        alone = stage_times_us(self._scenario, whole, 1.0, 1.0, max(each.device_fraction for each in plan.functions))
+        self.doubt = self._high_us(whole, alone, 1) / sum(alone) if sum(alone) > 0 else 1.0
+        """The high times that offers hold over mean ones."""
 
     def useful(self, mask: int) -> int:
         """The largest batch of an extent that some stage of it can use."""
@@ -126,12 +130,15 @@ class Extents:
         key = (done, head, level, side)
         found = self._offers.get(key)
         if found is None:
-            found = self._offers[key] = tuple(
+            offers = [
                 Offer(first.step.mask, *self._ways[first.step.payload], first.times_us, first.costs)
                 for each in self._levels
                 if each <= level
                 for first in self._staircases(each, side).first_steps(done, head)
-            )
+            ]
+            # Of equals the policy takes the first: the fewest requests that wait for one another, then the fewest hops.
+            offers.sort(key=lambda offer: (offer.batch, -offer.mask.bit_count(), offer.mask, offer.cpu_cores))
+            found = self._offers[key] = tuple(offers)
         return found
 
     def fastest_us(self, done: int, head: int) -> float:
@@ -178,21 +185,36 @@ class Extents:
 
     def _step(self, mask: int, function: FunctionPlan, cores: float, batch: int, items: float, able: int, level: int) -> Step:
         scenario, facts = self._scenario, self._facts[mask]
-        size = min(float(batch), max(items, 1e-9))
-        invocations = max(1.0, math.ceil(items / size - 1e-9)) if items > 1 else items
+        invocations = max(1.0, math.ceil(items / batch - 1e-9)) if items > 1 else items
+        size = items / invocations if items > 1 else 1.0
         rounds = max(1.0, math.ceil(invocations / able - 1e-9)) if facts.extent.scope else 1.0
-        mean_us = high_us = 0.0
-        times = stage_times_us(scenario, facts, size, cores)
-        for stage, time in zip(facts.extent.stages, times, strict=True):
-            model = scenario.model.stages[stage]
-            mean_us += time
-            high_us += time * model.quantile_factor(QUANTILE) / factor_moments(model.residual_quantiles)[0]
+        times = stage_times_us(scenario, facts, size, cores, function.device_fraction)
+        mean_us, high_us = sum(times), self._high_us(facts, times, level)
         hop_us = scenario.hop.latency_us(facts.bytes_in * size)
-        rate = scenario.prices.usd_per_second(cores, function.memory_mib or facts.memory_mib, function.device_fraction)
-        fee = scenario.prices.usd_per_million_requests / 1e6
+        rate = scenario.prices.usd_per_second(cores, self._memory_mib(function), function.device_fraction)
+        # Where presence is paid for, an invocation costs what it takes of the instances and no fee of its own.
+        fee = scenario.prices.usd_per_million_requests / 1e6 if self._plan.objective == "billed" else 0.0
         usd = invocations * ((hop_us + mean_us) / 1e6 * rate + fee) / level
         self._ways.append((cores, batch))
         return Step(mask, rounds * (hop_us + high_us), usd, len(self._ways) - 1)
+
+    def _memory_mib(self, function: FunctionPlan) -> float:
+        """What an instance of a function holds, whatever an invocation runs of it."""
+        mask = self._graph.mask(function.stages)
+        return self._scenario.model.memory_mib(mask, self._scenario.hop.process_mib)
+
+    def _high_us(self, facts: GroupFacts, times: Sequence[float], level: int) -> float:
+        """A time that few invocations exceed: noise of stages, and large kinds of requests, which even out among several."""
+        stages, variants, total = facts.extent.stages, self._scenario.workload.variants, sum(times)
+        noisy = 0.0
+        for stage, time in zip(stages, times, strict=True):
+            model = self._scenario.model.stages[stage]
+            noisy += time * model.quantile_factor(QUANTILE) / factor_moments(model.residual_quantiles)[0]
+        if not variants or total <= 0:
+            return noisy
+        works = sorted(sum(time * variant[stage] for stage, time in zip(stages, times, strict=True)) for variant in variants)
+        large = max(1.0, works[min(len(works) - 1, int(QUANTILE * len(works)))] / total)
+        return noisy * (1 + (large - 1) / math.sqrt(level))
 
 
 def _extents_of(graph: Graph, function: int) -> Iterator[int]:

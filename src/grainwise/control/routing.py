@@ -181,7 +181,8 @@ class Routing:
         depth = len(extent.scope)
         if not self.is_stagewise:
             gives = tuple((at, 1) for at, source in enumerate(extent.inputs) if self._is_counted(source, depth))
-            uses, hidden, closed = tuple(self._uses(number) for number in outputs), 0, ()
+            uses, hidden = tuple(self._uses(number) for number in outputs), 0
+            closed: tuple[int, ...] = ()
         else:
             gives = tuple(
                 (at, self._within(number, extent))

@@ -1,9 +1,12 @@
 """How much of the DAG does this invocation run, on how many cores, for how many requests?
 
-The cheapest first step whose way to the answer fits the slack. A larger batch is taken where it saves enough for each request,
-since those that share an invocation wait for one another. Of a request that cannot be in time any more, see ``late``.
+The cheapest first step whose way to the answer fits the slack; and of those that cost hardly more the fastest, since a
+prediction may be wrong and time that is bought for next to nothing is the best insurance. So fan-outs are taken apart while
+instances are idle, and requests share an invocation only where each of them gains by it. Of a request that cannot be in time
+any more, see ``late``.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal
@@ -13,8 +16,11 @@ from msgspec import Struct
 from grainwise.domain.because import Because
 from grainwise.domain.time import Instant
 
-WORTH_SHARING = 0.03
-"""The least relative saving per request for which requests share an invocation."""
+WORTH_A_HOP = 0.01
+"""The least relative gain in time for which another of two ways is taken that cost about the same; the first has fewest hops."""
+
+WORTH_SAVING = 0.05
+"""The least relative saving for which a request is served later than it could be."""
 
 
 class Offer(Struct, frozen=True, gc=False):
@@ -35,17 +41,30 @@ class Offer(Struct, frozen=True, gc=False):
         at = bisect_right(self.times_us, slack_us)
         return self.costs[at - 1] if at else None
 
+    def fastest_for(self, usd: float) -> tuple[float, float] | None:
+        """Time and cost of the fastest way to the answer that costs no more than ``usd``; ``None`` where each costs more."""
+        costs = self.costs
+        low, high = 0, len(costs)
+        while low < high:
+            middle = (low + high) // 2
+            if costs[middle] <= usd:
+                high = middle
+            else:
+                low = middle + 1
+        return (self.times_us[low], costs[low]) if low < len(costs) else None
+
 
 class ExtentView(Struct, frozen=True, gc=False):
     """The head of a queue: when it is due, and the first steps that an instance could take now, by increasing batch.
 
-    ``extra_us`` is the predicted run time of its first stage beyond that of a mean request. ``late`` is what the app asks for
-    when nothing is in time.
+    ``extra_us`` is the predicted run time of its first stage beyond that of a mean request. Offers hold high times, ``doubt``
+    times the mean ones. ``late`` is what the app asks for when nothing is in time.
     """
 
     due: Instant
     offers: Sequence[Offer]
     extra_us: float
+    doubt: float
     late: Literal["cheapest", "fastest", "drop"]
 
 
@@ -63,30 +82,45 @@ class Drop(Struct, frozen=True, gc=False):
 
 
 def decide(view: ExtentView, now: Instant) -> Run | Drop:
-    """The cheapest step in time; without one what the app asks for. There is at least one offer."""
+    """The cheapest step in time, safely or with luck; without one what the app asks for. There is at least one offer."""
     slack = view.due - now - view.extra_us
-    best: Offer | None = None
-    best_cost = 0.0
-    for step in view.offers:
-        cost = step.cost_within(slack)
-        if cost is None:
-            continue
-        if best is not None:
-            shares_more = step.batch > best.batch
-            if cost >= (best_cost * (1 - WORTH_SHARING) if shares_more else best_cost):
-                continue
-        best, best_cost = step, cost
-    if best is not None:
-        return Run(best, Because("the cheapest in time", (("slack_ms", slack / 1000), ("usd_per_million", best_cost * 1e6))))
-    return _late(view, slack)
-
-
-def _late(view: ExtentView, slack: float) -> Run | Drop:
-    fastest = min(view.offers, key=lambda step: (step.times_us[0], step.costs[-1]))
-    needed = (("slack_ms", slack / 1000), ("needs_ms", fastest.times_us[0] / 1000))
+    safe = _cheapest(view.offers, slack)
+    if safe is not None:
+        return Run(safe[0], Because("the cheapest in time", _facts(slack, safe)))
+    lucky = _cheapest(view.offers, slack * view.doubt)
+    if lucky is not None:
+        return Run(lucky[0], Because("the cheapest in time with luck", _facts(slack, lucky)))
     if view.late == "drop":
-        return Drop(Because("it cannot be in time any more", needed))
+        return Drop(Because("it cannot be in time any more", (("slack_ms", slack / 1000),)))
     if view.late == "fastest":
-        return Run(fastest, Because("late, so as fast as possible", needed))
-    cheapest = min(view.offers, key=lambda step: (step.batch, step.costs[-1], step.times_us[0]))
-    return Run(cheapest, Because("late, so as cheap as possible", needed))
+        offer = min(view.offers, key=lambda each: (each.times_us[0], each.costs[0]))
+        return Run(offer, Because("late, so as fast as possible", _facts(slack, (offer, offer.times_us[0], offer.costs[0]))))
+    late = _cheapest(view.offers, math.inf)
+    assert late is not None
+    return Run(late[0], Because("late, so as cheap as possible", _facts(slack, late)))
+
+
+def _cheapest(offers: Sequence[Offer], slack_us: float) -> tuple[Offer, float, float] | None:
+    """The fastest of those that cost hardly more than the cheapest within the slack, with its time and cost.
+
+    Offers come by increasing batch and then by decreasing extent, so that of equals the first is best.
+    """
+    least: float | None = None
+    for offer in offers:
+        cost = offer.cost_within(slack_us)
+        if cost is not None and (least is None or cost < least):
+            least = cost
+    if least is None:
+        return None
+    bound = least * (1 + WORTH_SAVING)
+    best: tuple[Offer, float, float] | None = None
+    for offer in offers:
+        found = offer.fastest_for(bound)
+        if found is not None and (best is None or found[0] < best[1] * (1 - WORTH_A_HOP)):
+            best = (offer, *found)
+    return best
+
+
+def _facts(slack_us: float, chosen: tuple[Offer, float, float]) -> tuple[tuple[str, float | int | str], ...]:
+    _, time_us, usd = chosen
+    return (("slack_ms", slack_us / 1000), ("needs_ms", time_us / 1000), ("usd_per_million", usd * 1e6))
