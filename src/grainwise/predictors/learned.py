@@ -54,7 +54,7 @@ class Learned:
         facts: dict[int, GroupFacts] = {}
         predicted = [Evaluation(scenario, plan, facts).predict() for plan in plans]
         rows = [features(scenario, plan, known) for plan, known in zip(plans, predicted, strict=True)]
-        outside = [beyond(self.predictor.features, row) for row in rows]
+        outside = [_on_device(plan) or beyond(self.predictor.features, row) for plan, row in zip(plans, rows, strict=True)]
         within = [at for at, reason in enumerate(outside) if not reason]
         found: dict[int, Judgement] = {}
         if within:
@@ -68,6 +68,12 @@ class Learned:
                 judged = self._analytic.judge(scenario, [plans[at]])[0]
                 found[at] = Judgement(judged.attainment, judged.usd_per_hour, "analytic", judged.capacity_per_s, reason)
         return tuple(found[at] for at in range(len(plans)))
+
+
+def _on_device(plan: Plan) -> str:
+    """Why a plan with a function on a GPU is beyond any predictor: no setting that is trained on has one."""
+    own = next(("+".join(function.stages) for function in plan.functions if function.device == "gpu"), "")
+    return f"{own} runs on a GPU, trained on CPUs alone" if own else ""
 
 
 def beyond(ranges: Sequence[FeatureRange], row: Sequence[float]) -> str:

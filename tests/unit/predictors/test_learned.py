@@ -108,6 +108,14 @@ def test_a_question_beyond_the_training_is_handed_on_to_the_closed_form(predicto
     assert judged[0].attainment == Analytic().judge(asked, plans(3))[0].attainment
 
 
+def test_a_plan_with_a_gpu_is_handed_on(predictor: Predictor) -> None:
+    fused = plans()[0]
+    on_gpu = msgspec.structs.replace(fused, functions=(msgspec.structs.replace(fused.functions[0], device="gpu"),))
+    judged = Learned(predictor).judge(problem(), (fused, on_gpu))
+    assert [each.by for each in judged] == ["learned", "analytic"]
+    assert judged[1].handed_on == "s0+s1 runs on a GPU, trained on CPUs alone"
+
+
 def test_a_predictor_for_other_apps_alone_is_refused(predictor: Predictor) -> None:
     own = msgspec.structs.replace(predictor, is_general=False)
     with pytest.raises(ArtifactError, match=r"Field `trained_on` of the predictor is 'made chain', but the app is 'made'"):
