@@ -4,6 +4,8 @@ Free slots do not say whether a slice fits: a 4g slice needs the first four. So 
 room for the largest profile, then for the next smaller one. Pure geometry: the planner packs by it as the placer places.
 """
 
+from functools import lru_cache
+
 from msgspec import Struct
 
 from grainwise.domain.machine import Device, SliceProfile
@@ -67,15 +69,21 @@ def free_starts(profile: SliceProfile, taken: int) -> tuple[int, ...]:
 
 def best_start(device: Device, taken: int, profile: SliceProfile) -> int | None:
     """The start that keeps the most starts of the largest profile free, then of the next smaller one; the highest of equals."""
+    return _best_start(device.slices, taken, profile)
+
+
+@lru_cache(maxsize=4096)
+def _best_start(slices: tuple[SliceProfile, ...], taken: int, profile: SliceProfile) -> int | None:
+    # A planner packs plans by the hundred, and devices know few states.
     found = free_starts(profile, taken)
     if not found:
         return None
-    return max(found, key=lambda start: (_room(device, taken | profile.mask(start)), start))
+    return max(found, key=lambda start: (_room(slices, taken | profile.mask(start)), start))
 
 
-def _room(device: Device, taken: int) -> tuple[int, ...]:
+def _room(slices: tuple[SliceProfile, ...], taken: int) -> tuple[int, ...]:
     """Free starts of each profile, the largest first."""
-    return tuple(len(free_starts(profile, taken)) for profile in reversed(device.slices))
+    return tuple(len(free_starts(profile, taken)) for profile in reversed(slices))
 
 
 def waste(view: DeviceView, given: Grant, need: DeviceNeed) -> tuple[float, float]:

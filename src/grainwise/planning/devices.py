@@ -74,6 +74,12 @@ class NodeRoom:
         self.cores = node.usable_cores
         self.devices = [DeviceView(device) for device in node.devices]
 
+    def copy(self) -> "NodeRoom":
+        """The same room, to be taken apart elsewhere."""
+        other = object.__new__(NodeRoom)
+        other.memory_mib, other.cores, other.devices = self.memory_mib, self.cores, list(self.devices)
+        return other
+
     def part(self, need: DeviceNeed) -> tuple[int, Grant] | None:
         """The part of a device that wastes least, as the placer chooses it, and which device it is of."""
         best: tuple[tuple[float, float], int, Grant] | None = None

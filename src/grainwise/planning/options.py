@@ -274,13 +274,14 @@ def _misfit(problem: Problem, function: FunctionPlan) -> str:
 def with_spare_room(problem: Problem, plan: Plan) -> Plan:
     """The plan with ``max_instances`` lowered to what the room that the plan leaves free permits each function alone."""
     free = sum(node.memory_mib for node in problem.nodes) - sum(each.instances * each.memory_mib for each in plan.functions)
+    room = _packed(problem, plan)[0] if any(each.device == "gpu" for each in plan.functions) else []
     functions = tuple(
         msgspec.structs.replace(
             each,
             max_instances=min(
                 each.max_instances,
                 each.instances + max(0, math.floor(free / max(each.memory_mib, 1e-3))),
-                each.instances + _spare_on_devices(problem, plan, each),
+                each.instances + _spare_on_devices(problem, room, each),
             ),
         )
         for each in plan.functions
@@ -288,10 +289,10 @@ def with_spare_room(problem: Problem, plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, functions=functions)
 
 
-def _spare_on_devices(problem: Problem, plan: Plan, function: FunctionPlan) -> int:
-    """How many more instances of a function the devices hold beside a plan, up to what it may have at most."""
+def _spare_on_devices(problem: Problem, room: list[NodeRoom], function: FunctionPlan) -> int:
+    """How many more instances of a function the devices hold in what a plan leaves, up to what it may have at most."""
     more = max(0, function.max_instances - function.instances)
     if function.device != "gpu" or not more:
         return more
-    nodes, _ = _packed(problem, plan)
+    nodes = [node.copy() for node in room]
     return next((count for count in range(more) if not _place(problem, nodes, function)), more)

@@ -1,9 +1,9 @@
 """The exact search for one granularity: the K cheapest choices of configurations whose additive times meet a limit.
 
 Depth-first branch and bound over the functions in topological order with two admissible bounds: the least time that the
-functions still to be chosen add to the longest path, and the least that they cost. The first is the time test, the second the
-cost test of a search over (group, configuration) layers (after ESG's two bounds, reconstructed). It is bounded by nodes
-expanded, never by time, so the answer is the same on every machine.
+functions still to be chosen add to the longest path, and the least that they cost (``remaining`` knows it better for a chain of
+many choices). The first is the time test, the second the cost test of a search over (group, configuration) layers (after ESG's
+two bounds, reconstructed). It is bounded by nodes expanded, never by time, so the answer is the same on every machine.
 """
 
 import heapq
@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from grainwise.planning.options import Choice, fits
 from grainwise.planning.problem import Problem
+from grainwise.planning.remaining import LeastCost
 
 MAX_NODES = 20_000
 """Nodes that one search may expand; beyond it the answer is the best found, and says so."""
@@ -68,6 +69,10 @@ def cheapest(
         demand_left[at] = demand_left[at + 1] + min(choice.demand_cores for choice in layers[at])
         memory_left[at] = memory_left[at + 1] + min(choice.memory_mib for choice in layers[at])
         devices_left[at] = devices_left[at + 1] + min(choice.devices for choice in layers[at])
+    # Where the search might be cut off, a bound that knows the time that is left is worth its price.
+    is_chain = all(list(sources) == ([at - 1] if at else []) for at, sources in enumerate(before))
+    is_long = math.prod(len(layer) for layer in layers) > MAX_NODES
+    least_cost = LeastCost(layers) if is_chain and is_long and limit_us < math.inf else None
     best: list[tuple[float, int, tuple[Choice, ...]]] = []
     expanded = serial = 0
 
@@ -92,6 +97,8 @@ def cheapest(
                 break  # choices are ordered by cost: the rest costs no less
             end = start + choice.time_us
             if end + tail[at] > limit_us:
+                continue
+            if least_cost is not None and len(best) == keep and total + least_cost.at(at + 1, limit_us - end) > -best[0][0]:
                 continue
             used = (
                 total,
