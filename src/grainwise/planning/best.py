@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from grainwise.domain.graph import Graph
+from grainwise.domain.machine import Node
 from grainwise.domain.plan import Plan
+from grainwise.planning.dispatched import as_dispatched
 from grainwise.planning.options import Choice, choices, explain_misfit, with_spare_room
 from grainwise.planning.problem import Option, Problem
 from grainwise.planning.search import cheapest, fastest
@@ -28,12 +30,25 @@ class Groups:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.memo = Memo()
+        self._memos: dict[tuple[Node, ...], Memo] = {}
         self._choices: dict[int, tuple[Choice, ...]] = {}
 
     @property
     def facts(self) -> dict[int, GroupFacts]:
         """By the mask of a group."""
         return self.memo.facts
+
+    def evaluation(self, plan: Plan) -> Evaluation:
+        """A plan as it is served: where extents are decided at dispatch, with fan-outs taken apart if that is better."""
+        problem = self.problem
+        whole = Evaluation(problem, plan, memo=self.memo)
+        served = as_dispatched(problem, plan) if problem.is_stagewise else None
+        if served is None:
+            return whole
+        memo = self._memos.setdefault(served[0].nodes, Memo())
+        apart = Evaluation(served[0], served[1], memo=memo, charged=plan)
+        rate = problem.workload.rate_per_s
+        return max(whole, apart, key=lambda each: each.attainment(rate))
 
     def choices(self, mask: int) -> tuple[Choice, ...]:
         """The configurations of a group."""
@@ -60,11 +75,12 @@ class _Candidate(Struct, frozen=True):
     cores: float
 
 
-def best_of(groups: Groups, masks: tuple[int, ...]) -> tuple[Best | None, int]:
+def best_of(groups: Groups, masks: tuple[int, ...], given: Sequence[tuple[Choice, ...]] = ()) -> tuple[Best | None, int]:
     """The cheapest plan of a granularity that meets the SLO, else the one that attains most; and the nodes expanded.
 
-    Of plans that attain the same, such as nothing, the least overloaded is best, then the cheapest. ``None`` where no plan of
-    this granularity fits the nodes.
+    Combinations of the choices of ``masks`` that are ``given`` are evaluated instead of searched for. Of plans that attain the
+    same, such as nothing, the least overloaded is best, then the cheapest. ``None`` where no plan of this granularity fits the
+    nodes.
     """
     problem = groups.problem
     target = problem.app.slo.target
@@ -77,7 +93,9 @@ def best_of(groups: Groups, masks: tuple[int, ...]) -> tuple[Best | None, int]:
     expanded = 0
     is_exact = True
     enough = math.inf
-    for fraction in LIMIT_FRACTIONS:
+    for combination in given:
+        _consider(groups, order, tuple(combination[at] for at in order), seen)
+    for fraction in () if given else LIMIT_FRACTIONS:
         found = cheapest(problem, layers, before, limit_us * fraction, KEEP)
         expanded += found.expanded
         is_exact = is_exact and found.is_exact
@@ -138,7 +156,7 @@ def _consider(groups: Groups, order: Sequence[int], combination: tuple[Choice, .
     plan = with_spare_room(problem, bare)
     if plan.id in seen:
         return math.inf
-    evaluation = Evaluation(problem, plan, memo=groups.memo)
+    evaluation = groups.evaluation(plan)
     attainment = evaluation.attainment(problem.workload.rate_per_s)
     cost = sum(choice.cost for choice in combination)
     cores = sum(function.cpu_cores * function.instances for function in functions)

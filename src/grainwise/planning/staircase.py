@@ -41,9 +41,12 @@ MAX_POINTS = 2048
 """Points kept per staircase; more are thinned out, and the staircases say by how much they may then be too dear."""
 
 MAX_STATES = 64
-"""States up to which tangled stages are solved as they are, and up to which all staircases are made at once."""
+"""States of finished stages up to which all staircases are made at once, and not when they are asked for."""
 
-_TANGLED_LABELS = 192
+_TANGLED_STATES = 16
+"""States of tangled stages up to which they are solved as they are."""
+
+_TANGLED_LABELS = 64
 """Vectors kept per state of tangled stages."""
 
 Able = Callable[["FirstStep"], bool]
@@ -339,7 +342,7 @@ class Staircases:
                 if not mask & ~left and self._is_startable(mask, left)
             }
             tangle = Tangle(self._predecessors, groups, left, min(self._max_points, _TANGLED_LABELS))
-            self._tangles[left] = tangle if tangle.states(MAX_STATES) is not None else None
+            self._tangles[left] = tangle if tangle.states(_TANGLED_STATES) is not None else None
         return self._tangles[left]
 
     def _is_startable(self, mask: int, left: int) -> bool:

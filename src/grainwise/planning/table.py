@@ -1,15 +1,22 @@
 """From a problem to its table: every granularity with its best plan, the winner first, and why it won."""
 
+import math
+
 from grainwise.domain.errors import InfeasibleError
 from grainwise.domain.plan import render_grain
-from grainwise.planning.best import Best, Groups, best_of
+from grainwise.planning.additive import bound_usd_per_hour
+from grainwise.planning.best import LIMIT_FRACTIONS, Best, Groups, best_of
 from grainwise.planning.checked import notes, refuse_wrong_input
 from grainwise.planning.granularity import check_granularity, granularities
+from grainwise.planning.large import is_large, shortlist
 from grainwise.planning.nearest import describe_nearest
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.reasons import because, with_lacks
 from grainwise.planning.scaled import as_scaled
 from grainwise.predictors.evaluate import Evaluation
+
+_SAME_COST = 1.0005
+"""Costs within this factor are called the same."""
 
 
 def compute(problem: Problem) -> PlanTable:
@@ -25,8 +32,10 @@ def compute(problem: Problem) -> PlanTable:
     groups = Groups(problem)
     ranked: list[Best] = []
     expanded = misfits = 0
-    for masks in _wanted(problem):
-        best, nodes = best_of(groups, masks)
+    large = shortlist(groups) if problem.grain is None and is_large(problem.app.graph) else None
+    wanted = list(large.combinations) if large else _wanted(problem)
+    for masks in wanted:
+        best, nodes = best_of(groups, masks, large.combinations[masks] if large else ())
         expanded += nodes
         if best is None:
             misfits += 1
@@ -46,6 +55,13 @@ def compute(problem: Problem) -> PlanTable:
         reason += f"; {misfits} {'granularities do' if misfits > 1 else 'granularity does'} not fit the nodes"
     if not all(each.is_exact for each in ranked):
         reason += "; the search was cut off, so a cheaper plan may exist"
+    if large is not None:
+        expanded += large.expanded
+        reason += f"; {large.because}"
+    looked_at = large.groups if large else tuple(sorted({mask for masks in wanted for mask in masks}))
+    bound, nodes = bound_usd_per_hour(problem, groups, looked_at)
+    if is_feasible:
+        reason += _beside_bound(winner, bound)
     return PlanTable(
         problem=problem.number,
         options=(winner.option, *(with_lacks(winner, each, problem) for each in ranked[1:])),
@@ -54,8 +70,19 @@ def compute(problem: Problem) -> PlanTable:
         nearest="" if is_feasible else describe_nearest(problem, ranked),
         current=current,
         device_class=problem.model.device_class,
-        expanded_nodes=expanded,
+        expanded_nodes=expanded + nodes,
+        bound_usd_per_hour=bound if math.isfinite(bound) else 0.0,
     )
+
+
+def _beside_bound(winner: Best, bound: float) -> str:
+    """How far the winner is from the least cost of any plan by additive times; nothing where it is not bound by that."""
+    if not 0 < bound <= winner.cost * (1 + 1e-9):
+        return ""
+    said = f"; no plan within {max(LIMIT_FRACTIONS):g} times the SLO by additive times costs less"
+    if winner.cost > bound * _SAME_COST:
+        said += f" than ${bound:.4f}/h, {1 - bound / winner.cost:.1%} below"
+    return said
 
 
 def _refuse_missing_gpu(problem: Problem) -> None:
