@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from grainwise.planning.best import LIMIT_FRACTIONS, Groups
+from grainwise.planning.devices import devices_of
 from grainwise.planning.joint import Found, search
 from grainwise.planning.options import MAX_UTILISATION
 from grainwise.planning.problem import Problem
@@ -18,6 +19,7 @@ _EPSILON = 1e-9
 def steps_of(groups: Groups, masks: Iterable[int]) -> dict[int, list[Step]]:
     """The configurations of groups; ``payload`` is the place in ``Groups.choices``, groups without any are left out."""
     found: dict[int, list[Step]] = {}
+    kinds = len(resource_limits(groups.problem))
     for mask in masks:
         choices = groups.choices(mask)
         if choices:
@@ -27,17 +29,19 @@ def steps_of(groups: Groups, masks: Iterable[int]) -> dict[int, list[Step]]:
                     choice.time_us,
                     choice.cost,
                     at,
-                    (choice.demand_cores, choice.hard_cores, choice.memory_mib),
+                    (choice.demand_cores, choice.hard_cores, choice.memory_mib, choice.devices)[:kinds],
                 )
                 for at, choice in enumerate(choices)
             ]
     return found
 
 
-def resource_limits(problem: Problem) -> tuple[float, float, float]:
-    """What the nodes taken as one pool hold, in the order of ``steps_of``; see ``planning.options.fits``."""
+def resource_limits(problem: Problem) -> tuple[float, ...]:
+    """What the nodes taken as one pool hold, in the order of ``steps_of``, devices if there are any; see ``options.fits``."""
     usable = usable_cores(problem.nodes)
-    return (MAX_UTILISATION * usable, usable + _EPSILON, sum(node.memory_mib for node in problem.nodes) + _EPSILON)
+    limits = (MAX_UTILISATION * usable, usable + _EPSILON, sum(node.memory_mib for node in problem.nodes) + _EPSILON)
+    devices = len(devices_of(problem.nodes))
+    return (*limits, devices + 1e-6) if devices else limits
 
 
 def cheapest_jointly(problem: Problem, steps: dict[int, list[Step]], fraction: float, keep: int) -> Found:
