@@ -93,7 +93,10 @@ class Replanner:
         if not expected.has_data:
             known = app.deployed.workload.rate_per_s
             return max(known if app.rate.since < 0 else app.rate.per_second(self._core.now, 1), LEAST_RATE_PER_S)
-        return max(expected.planning_rate_per_s(app.deployed.config.dwell_us), LEAST_RATE_PER_S)
+        config = app.deployed.config
+        # A lasting step down is to be answered within three dwell times, and two answers take a while.
+        settled_us = max(config.dwell_us, min(2 * config.dwell_us, 3 * config.dwell_us - 4 * config.replan_us))
+        return max(expected.planning_rate_per_s(settled_us), LEAST_RATE_PER_S)
 
     def _nodes(self) -> tuple[Node, ...]:
         return tuple(node.node for node in self._core.state.nodes.values() if node.is_present)
@@ -137,6 +140,8 @@ class Replanner:
             evaluator=deployed.config.evaluator,
             now=core.now,
             snapshot=snapshot,
+            policies=deployed.config.policies,
+            is_stagewise=core.is_stagewise(app),
         )
         core.emit(ComputePlan(problem, Because(because.rule, facts)))
 

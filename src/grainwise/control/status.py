@@ -27,7 +27,8 @@ class QueueStatus(Struct, frozen=True):
 class AppStatus(Struct, frozen=True):
     """The plan that new requests follow, a change under way, instances and queues.
 
-    ``last_ask`` is why the regranulation policy last had a plan computed, or had none; ``last_verdict`` what came of the answer.
+    ``last_ask`` is why the regranulation policy last had a plan computed, or had none, ``last_verdict`` what came of the
+    answer.
     """
 
     app: str

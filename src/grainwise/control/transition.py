@@ -5,8 +5,8 @@ instance that can be spared, start, end an instance that can be spared to make r
 no such sequence is refused, with what is missing.
 
 A function is covered when it has the instances that the present rate needs. Those that the planned rate or the long run needs
-beyond that are started too where there is room, and not waited for: a change at a trough would otherwise meet the next peak with
-cold starts.
+beyond that are started too where there is room, and not waited for: a change at a trough would otherwise meet the next peak
+with cold starts.
 """
 
 from collections.abc import Sequence

@@ -52,8 +52,9 @@ def test_the_planned_rate_is_the_forecast_and_never_that_of_a_young_trough():
     world.post(PlanFailed("chain", world.problems[-1].number, "it was killed"))
     feed(world, 2, 8)
     assert world.problems[-1].workload.rate_per_s > 15
+    feed(world, 2, 25)
     world.post(PlanFailed("chain", world.problems[-1].number, "it was killed"))
-    feed(world, 2, 30)
+    feed(world, 2, 20)
     assert world.problems[-1].workload.rate_per_s < 4
 
 
