@@ -1,7 +1,7 @@
 """Adaptive beside every fixed granularity: two apps, three SLOs, three loads, five seeds each. Simulated.
 
-Fixed means: the best plan of one granularity, found for the true mean rate, scaled but never changed. The best fixed granularity
-is chosen in hindsight, from the same runs. Adaptive begins with the plan that its evaluator picks and decides on from there.
+Fixed means: the best plan of one granularity, found for the true mean rate, scaled but never changed. The best fixed one is
+chosen in hindsight, from the same runs. Adaptive begins with the plan that its evaluator picks and decides on from there.
 """
 
 import os
@@ -108,8 +108,8 @@ def measure(is_quick: bool) -> Result:
         *(f"adaptive, {name}" for name in ADAPTIVE),
     )
     note = (
-        f"means over {len(seeds)} seeds of about {REQUESTS} requests: attainment, micro-dollars provisioned per hour x 1000, for adaptive "
-        f"changes of granularity per run; simulated on {NODE.cpu_cores:g} cores"
+        f"means over {len(seeds)} seeds of {REQUESTS} requests or so: attainment / thousandths of a dollar provisioned per hour, "
+        f"for adaptive (changes of granularity per run); simulated on {NODE.cpu_cores:g} cores"
     )
     foreign.end()
     table = Table("Adaptive beside fixed granularities (simulated)", columns, tuple(rows), note)
@@ -139,7 +139,8 @@ def _cell(case: Case, seeds: Sequence[int]) -> Cell:
     }
     adaptive = {}
     for name in ADAPTIVE:
-        first = plan(msgspec.structs.replace(problem, evaluator=name)).winner.plan
+        asked = msgspec.structs.replace(problem, evaluator=name, policies="adaptive", is_stagewise=True)
+        first = plan(asked).winner.plan
         adaptive[name] = [_run(profile, spec, first, rate, seed, "adaptive", name) for seed in seeds]
     return Cell(case, fixed, adaptive)
 

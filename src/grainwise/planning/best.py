@@ -20,6 +20,9 @@ LIMIT_FRACTIONS = (1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Parts of the SLO that additive times are searched within. A sum of quantiles lies above the quantile of the sum, hence the
 first; waiting for cores and the tail of waiting, which only the evaluator knows, need room, hence the others."""
 
+SAME_ATTAINMENT = 0.01
+"""Where nothing meets the SLO, by so much attainment no plan is worth more money."""
+
 KEEP = 4
 """Combinations that are evaluated per part."""
 
@@ -119,7 +122,9 @@ def best_of(groups: Groups, masks: tuple[int, ...], given: Sequence[tuple[Choice
     if meeting:
         best = min(meeting, key=lambda each: (each.cost, each.cores, -each.attainment, each.plan.id))
     else:
-        best = max(seen.values(), key=lambda each: (each.attainment, -each.evaluation.overload(), -each.cost, each.plan.id))
+        most = max(each.attainment for each in seen.values())
+        near = [each for each in seen.values() if each.attainment >= most - SAME_ATTAINMENT]
+        best = min(near, key=lambda each: (each.evaluation.overload(), each.cost, -each.attainment, each.plan.id))
     predicted = best.evaluation.predict()
     option = Option(best.plan, predicted, predicted.attainment >= target)
     return Best(option, best.evaluation, best.cost, is_exact), expanded

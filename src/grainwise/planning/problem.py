@@ -15,7 +15,8 @@ class Problem(Struct, frozen=True):
     """One planning problem. ``grain`` forces a granularity; ``current`` is evaluated too, for hysteresis.
 
     ``evaluator`` judges the plans that come into question. ``snapshot`` is the controller's memory at ``now`` for one that goes
-    on from there, empty for all others and before anything runs.
+    on from there, empty for all others and before anything runs. ``policies`` names the set that controls the app;
+    ``is_stagewise`` says whether it decides the extent of each invocation.
     """
 
     number: int
@@ -33,6 +34,8 @@ class Problem(Struct, frozen=True):
     evaluator: EvaluatorName = "analytic"
     now: Instant = 0
     snapshot: bytes = b""
+    policies: str = "adaptive"
+    is_stagewise: bool = False
 
 
 class Option(Struct, frozen=True):

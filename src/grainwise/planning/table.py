@@ -5,15 +5,16 @@ import math
 from grainwise.domain.errors import InfeasibleError
 from grainwise.domain.plan import render_grain
 from grainwise.planning.additive import bound_usd_per_hour
-from grainwise.planning.best import LIMIT_FRACTIONS, Best, Groups, best_of
+from grainwise.planning.best import LIMIT_FRACTIONS, SAME_ATTAINMENT, Best, Groups, best_of
 from grainwise.planning.checked import notes, refuse_wrong_input
+from grainwise.planning.devices import devices_of
 from grainwise.planning.granularity import check_granularity, granularities
 from grainwise.planning.large import is_large, shortlist
 from grainwise.planning.nearest import describe_nearest
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.reasons import because, with_lacks
 from grainwise.planning.scaled import as_scaled
-from grainwise.predictors.evaluate import Evaluation
+from grainwise.predictors.groups import device_memory_mib
 
 _SAME_COST = 1.0005
 """Costs within this factor are called the same."""
@@ -43,11 +44,11 @@ def compute(problem: Problem) -> PlanTable:
             ranked.append(best)
     if not ranked:
         raise InfeasibleError(_nothing_fits(groups))
-    target = problem.app.slo.target
-    ranked.sort(key=lambda each: _rank(each, target))
+    most = max(each.option.predicted.attainment for each in ranked)
+    ranked.sort(key=lambda each: _rank(each, most))
     current = None
     if problem.current is not None:
-        current = Evaluation(problem, as_scaled(problem, problem.current, groups.facts), groups.facts).predict()
+        current = groups.evaluation(as_scaled(problem, problem.current, groups.facts)).predict()
     winner = ranked[0]
     is_feasible = winner.option.meets_slo
     reason = because(problem, ranked) + notes(problem)
@@ -113,13 +114,15 @@ def _wanted(problem: Problem) -> list[tuple[int, ...]]:
     return [groups]
 
 
-def _rank(each: Best, target: float) -> tuple[float, ...]:
+def _rank(each: Best, most: float) -> tuple[float, ...]:
+    """Plans that meet the SLO by cost, then those that attain about as much as any by cost, then the others by attainment."""
     predicted = each.option.predicted
     functions = len(each.option.plan.functions)
     if each.option.meets_slo:
         return (0.0, round(each.cost, 9), functions, predicted.p95_ms)
     overload = round(max(1.0, predicted.utilisation), 6)
-    return (1.0, -round(predicted.attainment, 6), overload, round(each.cost, 9), functions)
+    is_near = predicted.attainment >= most - SAME_ATTAINMENT
+    return (1.0, 0.0 if is_near else -round(predicted.attainment, 6), overload, round(each.cost, 9), functions)
 
 
 def _nothing_fits(groups: Groups) -> str:
@@ -131,4 +134,8 @@ def _nothing_fits(groups: Groups) -> str:
     limit = problem.capabilities.payload_limit_bytes
     if longest > limit:
         said += f"; values of up to {longest:.0f} bytes cross an edge, and the platform takes {limit}"
+    on_device = [device_memory_mib(problem, mask, 1) for mask, facts in groups.facts.items() if facts.device == "gpu"]
+    if on_device:
+        largest = max((device.memory_mib for device in devices_of(problem.nodes)), default=0.0)
+        said += f"; on a device its least group needs {min(on_device):.0f} MiB, the largest device has {largest:.0f} MiB"
     return f"{said}. Use a larger node, or stages that need less"

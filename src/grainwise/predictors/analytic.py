@@ -1,6 +1,6 @@
 """The analytic model as a ``PlanEvaluator``: closed form, every figure with the range that the errors of the stages leave."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -16,6 +16,10 @@ NINE_IN_TEN = 2.06
 """The half-width that holds nine in ten of normal errors, relative to their mean absolute value, which a profile states."""
 
 
+Served = Callable[[Scenario, Plan], tuple[Scenario, Plan] | None]
+"""The plan as it is served, and the scenario with what its instances can use; ``None`` where it is served as it stands."""
+
+
 class Analytic:
     """Profiles and queueing in closed form.
 
@@ -25,10 +29,12 @@ class Analytic:
 
     Args:
         effects: what a scenario does not say, where it is known.
+        served: how a plan is served where extents are decided at dispatch (``planning.dispatched``); as it stands without it.
     """
 
-    def __init__(self, effects: Effects = NO_EFFECTS) -> None:
+    def __init__(self, effects: Effects = NO_EFFECTS, served: Served | None = None) -> None:
         self._effects = effects
+        self._served = served
 
     @property
     def name(self) -> EvaluatorName:
@@ -38,10 +44,15 @@ class Analytic:
     def judge(self, scenario: Scenario, plans: Sequence[Plan], snapshot: bytes = b"") -> tuple[Judgement, ...]:
         """Judge each plan when it is up; ``snapshot`` changes nothing."""
         known = [(each, Memo()) for each in (scenario, with_errors(scenario, 1), with_errors(scenario, -1))]
-        return tuple(
-            _judgement(plan, [Evaluation(each, plan, memo=memo, effects=self._effects) for each, memo in known])
-            for plan in plans
-        )
+        return tuple(_judgement(plan, [self._evaluation(each, plan, memo) for each, memo in known]) for plan in plans)
+
+    def _evaluation(self, scenario: Scenario, plan: Plan, memo: Memo) -> Evaluation:
+        whole = Evaluation(scenario, plan, memo=memo, effects=self._effects)
+        served = self._served(scenario, plan) if self._served is not None else None
+        if served is None:
+            return whole
+        apart = Evaluation(served[0], served[1], effects=self._effects, charged=plan)
+        return max(whole, apart, key=lambda each: each.attainment_at_forecast())
 
 
 def with_errors(scenario: Scenario, sign: int) -> Scenario:

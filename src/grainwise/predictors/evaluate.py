@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct
 
 from grainwise.domain.machine import HopModel
-from grainwise.domain.plan import Objective, Plan, Prediction
+from grainwise.domain.plan import FunctionPlan, Objective, Plan, Prediction
 from grainwise.predictors.contention import waits_for_cores
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
 from grainwise.predictors.effects import (
@@ -69,6 +69,7 @@ class Evaluation:
         memo: what other plans of this scenario derived, with the same effects; new things are added. Its facts are used where
             none are given.
         effects: what the scenario does not say.
+        charged: the plan that is paid for where ``plan`` only says how its instances are used; ``plan`` without it.
     """
 
     def __init__(
@@ -78,9 +79,11 @@ class Evaluation:
         facts_by_mask: dict[int, GroupFacts] | None = None,
         memo: Memo | None = None,
         effects: Effects = NO_EFFECTS,
+        charged: Plan | None = None,
     ) -> None:
         self._scenario = scenario
         self._plan = plan
+        self._charged = charged or plan
         self._memo = Memo() if memo is None else memo
         known = self._memo.facts if facts_by_mask is None else facts_by_mask
         graph = scenario.app.graph
@@ -90,6 +93,10 @@ class Evaluation:
             if mask not in known:
                 known[mask] = group_facts(scenario, mask)
             self._facts.append(known[mask])
+        self._charged_mib = [
+            scenario.model.memory_mib(graph.mask(function.stages), scenario.hop.process_mib)
+            for function in self._charged.functions
+        ]
         self._paths = Paths(scenario, self._facts, self._memo)
         self._shares = [held_cores(scenario, function.cpu_cores) for function in plan.functions]
         self._keys: list[FunctionKey] = [
@@ -202,16 +209,16 @@ class Evaluation:
             service = station.rounds * sum(station.stage_us)
             finish[group] = (before[0] + wait + hop + service, before[1] + hop, before[2] + wait, before[3] + service)
         last = max(finish)
-        functions = list(zip(self._plan.functions, self._facts, strict=True))
+        charged = list(zip(self._charged.functions, self._charged_mib, strict=True))
         return Breakdown(
             hop_ms=(last[1] + self._exit_us) / 1000,
             wait_ms=last[2] / 1000,
             service_ms=last[3] / 1000,
-            provisioned_cores=sum(function.instances * function.cpu_cores for function, _ in functions),
-            provisioned_mib=sum(function.instances * facts.memory_mib for function, facts in functions),
+            provisioned_cores=sum(function.instances * function.cpu_cores for function, _ in charged),
+            provisioned_mib=sum(function.instances * memory_mib for function, memory_mib in charged),
             billed_core_s=sum(
                 station.invocations * station.occupancy_us / 1e6 * function.cpu_cores
-                for station, (function, _) in zip(stations, functions, strict=True)
+                for station, function in zip(stations, self._plan.functions, strict=True)
             ),
             demand_cores=sum(station.demand_cores for station in stations),
         )
@@ -224,10 +231,18 @@ class Evaluation:
                 invocations_per_s=scenario.workload.rate_per_s * station.invocations,
                 busy_us=station.occupancy_us,
                 cpu_cores=function.cpu_cores,
-                memory_mib=facts.memory_mib,
+                memory_mib=self._memory_held_by(function),
                 gpu=function.device_fraction,
             )
-            for function, facts, station in zip(self._plan.functions, self._facts, stations, strict=True)
+            for function, station in zip(self._plan.functions, stations, strict=True)
+        )
+
+    def _memory_held_by(self, function: FunctionPlan) -> float:
+        """What an instance holds that serves a function, whatever else it serves."""
+        return max(
+            memory_mib
+            for charged, memory_mib in zip(self._charged.functions, self._charged_mib, strict=True)
+            if function.stages[0] in charged.stages
         )
 
     def _provisioned_usd_per_hour(self) -> float:
@@ -236,10 +251,10 @@ class Evaluation:
                 self._scenario.prices,
                 instances=function.instances,
                 cpu_cores=function.cpu_cores,
-                memory_mib=facts.memory_mib,
+                memory_mib=memory_mib,
                 gpu=function.device_fraction,
             )
-            for function, facts in zip(self._plan.functions, self._facts, strict=True)
+            for function, memory_mib in zip(self._charged.functions, self._charged_mib, strict=True)
         )
 
     def _stations(self, rate_per_s: float) -> list[Station]:

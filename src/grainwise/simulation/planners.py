@@ -6,7 +6,9 @@ by the search alone (``planning.table.compute``), whatever their problems name: 
 
 from collections.abc import Callable, Mapping
 
+from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import ConfigurationError
+from grainwise.planning.dispatched import as_dispatched
 from grainwise.planning.judged import compute_judged
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.predictors.analytic import Analytic
@@ -16,11 +18,11 @@ from grainwise.simulation.rollout import Rollout
 
 
 def _analytic(problem: Problem) -> PlanEvaluator:
-    return Analytic()
+    return Analytic(served=as_dispatched if problem.is_stagewise else None)
 
 
 def _rollout(problem: Problem) -> PlanEvaluator:
-    return Rollout()
+    return Rollout(config=AppConfig(policies=problem.policies))
 
 
 _EVALUATORS: Mapping[str, Callable[[Problem], PlanEvaluator]] = {
