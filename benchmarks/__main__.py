@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import controller_events, door, fused, hop, http_peers, memory, report, simulation
+from benchmarks import controller_events, door, fused, hop, http_peers, memory, planning, report, simulation
 from benchmarks.measuring import Result
 
 BENCHMARKS: dict[str, Callable[[bool], Result]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[bool], Result]] = {
     "http": http_peers.measure,
     "memory": memory.measure,
     "simulation": simulation.measure,
+    "planning": planning.measure,
 }
 
 
