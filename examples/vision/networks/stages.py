@@ -63,7 +63,7 @@ class Segmentation:
         self._network = Network("segmentation")
 
     def __call__(self, pictures: Batch[Picture]) -> Batch[Picture | Failed]:
-        return one_by_one(pictures, SEGMENTATION_SIDE, self._network, _largest_segment)
+        return at_one_size(pictures, SEGMENTATION_SIDE, self._network, _largest_segment)
 
 
 class BackgroundRemoval:
@@ -73,7 +73,7 @@ class BackgroundRemoval:
         self._network = Network("background-removal")
 
     def __call__(self, pictures: Batch[Picture]) -> Batch[Picture | Failed]:
-        return one_by_one(pictures, BACKGROUND_SIDE, self._network, _faded)
+        return at_one_size(pictures, BACKGROUND_SIDE, self._network, _faded)
 
 
 class Cutout:
@@ -83,7 +83,7 @@ class Cutout:
         self._network = Network("background-removal")
 
     def __call__(self, pictures: Batch[Picture]) -> Batch[bytes | Failed]:
-        return one_by_one(pictures, BACKGROUND_SIDE, self._network, _cut_out)
+        return at_one_size(pictures, BACKGROUND_SIDE, self._network, _cut_out)
 
 
 class Depth:
@@ -93,7 +93,7 @@ class Depth:
         self._network = Network("depth")
 
     def __call__(self, pictures: Batch[Picture]) -> Batch[NDArray[np.uint8] | Failed]:
-        return one_by_one(pictures, DEPTH_SIDE, self._network, _nearness)
+        return at_one_size(pictures, DEPTH_SIDE, self._network, _nearness)
 
 
 class Classification:
@@ -103,10 +103,12 @@ class Classification:
         self._network = Network("classification")
 
     def __call__(self, pictures: Batch[Picture]) -> Batch[Verdict | Failed]:
-        return one_by_one(pictures, CLASSIFICATION_SIDE, self._network, _verdict)
+        return at_one_size(pictures, CLASSIFICATION_SIDE, self._network, _verdict)
 
 
-def one_by_one(pictures: Batch[Picture], side: int, network: Network, finish: Callable[[Picture, Any], R]) -> Batch[R | Failed]:
+def at_one_size(
+    pictures: Batch[Picture], side: int, network: Network, finish: Callable[[Picture, Any], R]
+) -> Batch[R | Failed]:
     """The network on all pictures at one size, and of each ``finish(picture, what the network made of it)``."""
     refused = [refusal(picture) for picture in pictures]
     taken = [picture for picture, failed in zip(pictures, refused, strict=True) if failed is None]
