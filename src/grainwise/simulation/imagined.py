@@ -1,4 +1,4 @@
-"""An app as a forecast lets one imagine it, where nothing but a planning problem is known: kinds of requests and residuals.
+"""An app and its machines as a planning problem lets one imagine them, where nothing else is known of them.
 
 Fan-outs, branches and sizes of a kind belong together, and their means over the kinds are those of the forecast. What a
 forecast does not say is taken to be as even as it can be: elements of a fan-out differ by one at most, branches are drawn
@@ -8,15 +8,18 @@ independently of everything else.
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from grainwise.domain.app import AppSpec
 from grainwise.domain.config import AppConfig
 from grainwise.domain.graph import Graph, Guard, Source
-from grainwise.domain.machine import HopModel
+from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
 from grainwise.domain.plan import Plan
 from grainwise.predictors.groups import scope_items
 from grainwise.predictors.latency import RESIDUAL_LEVELS, LatencyModel, StageModel
 from grainwise.predictors.workload import Workload
 from grainwise.simulation.app import SimulatedApp
+from grainwise.simulation.cluster import Cluster, ClusterNode, Network
 from grainwise.simulation.contents import Kind
 from grainwise.workloads.integers import mixed
 
@@ -52,9 +55,36 @@ def imagined(
         workload=workload,
         kinds=imagined_kinds(spec, model, workload),
         plan=plan,
-        residuals=tuple(_residuals(stage.residual_quantiles) for stage in model.stages),
+        residuals=tuple(residuals_between(stage.residual_quantiles) for stage in model.stages),
         config=config,
         provenance="a forecast",
+    )
+
+
+def imagined_cluster(
+    nodes: Sequence[Node], capabilities: Capabilities, prices: Prices, known: Cluster | None = None
+) -> Cluster:
+    """The machines of a planning problem.
+
+    Args:
+        nodes: at least one.
+        capabilities: of the platform.
+        prices: rates of the catalogue.
+        known: what is known beyond the problem of the machines that have the same names, and of the network between them;
+            where it is silent, machines are like the profiled one, do not slow each other, and bytes between them take no time.
+    """
+    about = {each.node.name: each for each in known.nodes} if known is not None else {}
+    names = [node.name for node in nodes]
+    network = known.network if known is not None and known.network.gateway in names else Network(gateway=names[0])
+    return Cluster(
+        name="as imagined",
+        nodes=tuple(
+            msgspec.structs.replace(about[node.name], node=node) if node.name in about else ClusterNode(node) for node in nodes
+        ),
+        network=network,
+        prices=prices,
+        capabilities=capabilities,
+        warms_up=known.warms_up if known is not None else True,
     )
 
 
@@ -88,7 +118,7 @@ def imagined_kinds(spec: AppSpec, model: LatencyModel, workload: Workload) -> tu
     return tuple(found)
 
 
-def _residuals(quantiles: Sequence[float]) -> tuple[float, ...]:
+def residuals_between(quantiles: Sequence[float]) -> tuple[float, ...]:
     """Equally likely values between the quantiles of a stage; beyond the last one it goes on as it came from the one before."""
     if all(value == quantiles[0] for value in quantiles):
         return (quantiles[0],)

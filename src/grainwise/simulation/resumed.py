@@ -20,9 +20,9 @@ from grainwise.domain.plan import Plan
 from grainwise.domain.time import Instant, Micros
 from grainwise.domain.values import Payload
 from grainwise.simulation.app import SimulatedApp
-from grainwise.simulation.cluster import Cluster, ClusterNode, Network
+from grainwise.simulation.cluster import Cluster
 from grainwise.simulation.contents import Contents, Value
-from grainwise.simulation.imagined import imagined
+from grainwise.simulation.imagined import imagined, imagined_cluster
 from grainwise.simulation.loop import COMPLETION, Observer
 from grainwise.simulation.run import Scenario, Simulation
 from grainwise.simulation.runtime import STOP_US, SimulatedRuntime
@@ -46,13 +46,21 @@ class Present:
         now: the instant of it.
         app: the app of which plans are judged, as it is imagined.
         nodes: the machines, for a memory that knows of none.
+        known: what is known of the machines beyond that, see ``imagined.imagined_cluster``.
 
     Raises:
         ArtifactError: the snapshot is no memory of a controller of this version.
         ConfigurationError: it does not know the app.
     """
 
-    def __init__(self, snapshot: bytes, now: Instant, app: SimulatedApp, nodes: tuple[Node, ...] = ()) -> None:
+    def __init__(
+        self,
+        snapshot: bytes,
+        now: Instant,
+        app: SimulatedApp,
+        nodes: tuple[Node, ...] = (),
+        known: Cluster | None = None,
+    ) -> None:
         self._snapshot = snapshot
         self.now = now
         state = self._state()
@@ -64,13 +72,7 @@ class Present:
         self.apps = {other: app if other == name else _as_deployed(state, other) for other in state.apps}
         self.prices = state.apps[name].deployed.prices
         present = [node.node for node in state.nodes.values()] or list(nodes)
-        self._cluster = Cluster(
-            name="as it is now",
-            nodes=tuple(ClusterNode(node) for node in present),
-            network=Network(gateway=present[0].name if present else ""),
-            prices=self.prices,
-            capabilities=state.apps[name].deployed.capabilities,
-        )
+        self._cluster = imagined_cluster(present, state.apps[name].deployed.capabilities, self.prices, known)
         self._kinds = self._kinds_of(state)
 
     def _state(self) -> ControllerState:

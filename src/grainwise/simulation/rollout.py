@@ -7,8 +7,8 @@ see the same arrivals, the same requests and the same luck (common random number
 
 The budget is a number of handled events, so that an answer does not depend on how fast a machine is.
 
-Left out: slowdown by neighbours on one machine and the time that bytes take between machines, of which a problem says nothing;
-failures; the slow loop itself, which rests while a plan is judged.
+Left out: failures; the slow loop itself, which rests while a plan is judged; and, unless somebody knows them, slowdown by
+neighbours on one machine and the time that bytes take between machines, of which a problem says nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +28,8 @@ from grainwise.predictors.groups import Scenario, scope_items
 from grainwise.simulation.app import SimulatedApp
 from grainwise.simulation.bands import fraction_band, mean_band
 from grainwise.simulation.capacity import ATTAINMENT, bisect_rate
-from grainwise.simulation.cluster import Cluster, ClusterNode, Network
-from grainwise.simulation.imagined import imagined
+from grainwise.simulation.cluster import Cluster
+from grainwise.simulation.imagined import imagined, imagined_cluster
 from grainwise.simulation.resumed import Present
 from grainwise.simulation.run import Scenario as Run
 from grainwise.simulation.run import Simulation, stream_seed
@@ -86,14 +86,23 @@ class Rollout:
     Args:
         with_capacity: also bisect the capacity of each plan once it is up; takes many runs, outside the budget.
         config: how an app is controlled where no snapshot says so.
+        cluster: what is known of the machines beyond the problem: speeds, the network, how neighbours slow each other.
         events: the budget of one question. A plan is run at least once, whatever that takes.
 
     A plan that finds no room is no error: its attainment is 0, and ``Judgement.handed_on`` says what was lacking.
     """
 
-    def __init__(self, *, with_capacity: bool = False, config: AppConfig | None = None, events: int = EVENTS) -> None:
+    def __init__(
+        self,
+        *,
+        with_capacity: bool = False,
+        config: AppConfig | None = None,
+        cluster: Cluster | None = None,
+        events: int = EVENTS,
+    ) -> None:
         self._with_capacity = with_capacity
         self._config = msgspec.structs.replace(config or AppConfig(), replan_us=0)
+        self._cluster = cluster
         self._events = events
 
     @property
@@ -124,12 +133,12 @@ class Rollout:
             return ()
         seed = int(getattr(scenario, "number", 0))
         app = imagined(scenario.app, scenario.model, scenario.hop, scenario.workload, plans[0], self._config)
-        fresh = _Fresh(scenario, app)
+        fresh = _Fresh(scenario, app, self._cluster)
         rates = {scenario.app.name: scenario.workload.rate_per_s}
         play: Play = fresh.play
         keep, shortest = "", SHORTEST
         if snapshot:
-            present = Present(snapshot, int(getattr(scenario, "now", 0)), app, scenario.nodes)
+            present = Present(snapshot, int(getattr(scenario, "now", 0)), app, scenario.nodes, self._cluster)
             going = _Going(present, scenario.prices, app, rates)
             rates, play, keep = going.rates, going.play, present.plan.id
             # A change is followed by no other for so long; what it costs at once is spread over no less.
@@ -187,15 +196,9 @@ class Rollout:
 class _Fresh:
     """Runs plans from the moment at which they are up."""
 
-    def __init__(self, scenario: Scenario, app: SimulatedApp) -> None:
+    def __init__(self, scenario: Scenario, app: SimulatedApp, known: Cluster | None) -> None:
         self._app = app
-        self._cluster = Cluster(
-            name="as forecast",
-            nodes=tuple(ClusterNode(node) for node in scenario.nodes),
-            network=Network(gateway=scenario.nodes[0].name),
-            prices=scenario.prices,
-            capabilities=scenario.capabilities,
-        )
+        self._cluster = imagined_cluster(scenario.nodes, scenario.capabilities, scenario.prices, known)
 
     def play(self, plan: Plan, seed: int, length: Micros, limit: int) -> Outcome:
         """Deploy a plan, wait until it is up, let the traffic come."""
