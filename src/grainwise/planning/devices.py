@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from grainwise.domain.machine import Device, Node
 from grainwise.domain.parts import EPSILON, DeviceNeed, DeviceView, Grant, grant, waste
+from grainwise.domain.plan import FunctionPlan
+from grainwise.planning.problem import Problem
+from grainwise.predictors.groups import GroupFacts, device_mask, device_memory_mib
 
 SOFT_SHARES = (1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1.0)
 """Shares of a softly shared device that are tried: a device is full of equal ones, but for two thirds."""
@@ -32,6 +35,20 @@ def device_shares(nodes: Iterable[Node], device_mib: float) -> tuple[float, ...]
     return tuple(ordered)
 
 
+def gpu_shares(problem: Problem, facts: GroupFacts, batch: int) -> tuple[float, ...]:
+    """Shares of a device worth trying for a group: what the nodes' devices offer with memory enough for a batch; 0 on CPUs.
+
+    Where a stage was not profiled on a share nothing is known of a part, so whole devices are planned.
+    """
+    if facts.device != "gpu":
+        return (0.0,)
+    offered = device_shares(problem.nodes, device_memory_mib(problem, facts.mask, batch))
+    on_device = device_mask(problem.app, facts.mask)
+    if all(stage.device is not None for index, stage in enumerate(problem.model.stages) if on_device >> index & 1):
+        return offered
+    return tuple(share for share in offered if share > 1 - EPSILON)
+
+
 def devices_of(nodes: Iterable[Node]) -> list[Device]:
     """The devices of all nodes."""
     return [device for node in nodes for device in node.devices]
@@ -40,6 +57,13 @@ def devices_of(nodes: Iterable[Node]) -> list[Device]:
 def room_on_devices(nodes: Iterable[Node], need: DeviceNeed) -> int:
     """How many instances with this need the empty devices hold."""
     return sum(_room(device, need) for device in devices_of(nodes))
+
+
+def instances_on_devices(problem: Problem, facts: GroupFacts, batch: int, gpu: float) -> int:
+    """How many instances of a group the devices hold; without bound on CPUs."""
+    if gpu <= 0:
+        return 1 << 10
+    return room_on_devices(problem.nodes, DeviceNeed(gpu, device_memory_mib(problem, facts.mask, batch)))
 
 
 def _room(device: Device, need: DeviceNeed) -> int:
@@ -62,6 +86,14 @@ def given_to(view: DeviceView, given: Grant, need: DeviceNeed) -> DeviceView:
         view.share_fraction + given.share_fraction,
         view.memory_mib + need.memory_mib,
     )
+
+
+def device_need(problem: Problem, function: FunctionPlan) -> DeviceNeed | None:
+    """What an instance of a function needs of a device; nothing on CPUs."""
+    if function.device != "gpu":
+        return None
+    mask = problem.app.graph.mask(function.stages)
+    return DeviceNeed(function.device_fraction, device_memory_mib(problem, mask, function.max_batch))
 
 
 class NodeRoom:

@@ -5,13 +5,12 @@ import math
 import msgspec
 from msgspec import Struct
 
-from grainwise.domain.parts import DeviceNeed
 from grainwise.domain.plan import FunctionPlan, Plan
-from grainwise.planning.devices import NodeRoom, device_shares, devices_of, room_on_devices
+from grainwise.planning.devices import NodeRoom, device_need, devices_of, gpu_shares, instances_on_devices
 from grainwise.planning.problem import Problem
 from grainwise.planning.scaled import HEADROOM
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
-from grainwise.predictors.groups import GroupFacts, device_mask, device_memory_mib
+from grainwise.predictors.groups import GroupFacts
 from grainwise.predictors.samples import factor_moments
 from grainwise.predictors.station import Station, concurrency, make_station, usable_cores
 
@@ -53,6 +52,20 @@ def shares(problem: Problem) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
+def _useful(problem: Problem, facts: GroupFacts) -> list[float]:
+    """The CPU shares worth trying: of a group on a device only those where a stage is faster than on the next smaller one."""
+    if facts.device != "gpu":
+        return list(shares(problem))
+    found: list[float] = []
+    before: list[float] = []
+    for share in shares(problem):
+        factors = [problem.model.stages[index].share_factor(share) for index in facts.extent.stages]
+        if factors != before:
+            found.append(share)
+            before = factors
+    return found
+
+
 def batches(facts: GroupFacts) -> tuple[int, ...]:
     """Batch bounds worth trying: powers of two up to what a stage of the group takes at once, in items of the group.
 
@@ -67,20 +80,6 @@ def batches(facts: GroupFacts) -> tuple[int, ...]:
     if found[-1] < useful:
         found.append(useful)
     return tuple(found)
-
-
-def gpu_shares(problem: Problem, facts: GroupFacts, batch: int) -> tuple[float, ...]:
-    """Shares of a device worth trying for a group: what the nodes' devices offer with memory enough for a batch; 0 on CPUs.
-
-    Where a stage was not profiled on a share nothing is known of a part, so whole devices are planned.
-    """
-    if facts.device != "gpu":
-        return (0.0,)
-    offered = device_shares(problem.nodes, device_memory_mib(problem, facts.mask, batch))
-    on_device = device_mask(problem.app, facts.mask)
-    if all(stage.device is not None for index, stage in enumerate(problem.model.stages) if on_device >> index & 1):
-        return offered
-    return tuple(share for share in offered if share > 1 - _EPSILON)
 
 
 def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
@@ -98,12 +97,12 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
     room = sum(math.floor(node.memory_mib / memory) if memory > 0 else 1 << 10 for node in problem.nodes)
     rarely = (1 - problem.app.slo.target) / 10
     parts = [
-        (batch, gpu, min(room, _room_on_devices(problem, facts, batch, gpu)))
+        (batch, gpu, min(room, instances_on_devices(problem, facts, batch, gpu)))
         for batch in batches(facts)
         for gpu in gpu_shares(problem, facts, batch)
     ]
     all_found: list[Choice] = []
-    for share in shares(problem):
+    for share in _useful(problem, facts):
         most = concurrency(problem.nodes, problem.capabilities, share, 1 << 10)
         if problem.capabilities.is_share_hard:
             most = sum(math.floor(node.usable_cores / share + _EPSILON) for node in problem.nodes)
@@ -126,13 +125,6 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
                     break
     steady = [choice for choice in all_found if choice.utilisation <= MAX_UTILISATION]
     return _undominated(steady or all_found)
-
-
-def _room_on_devices(problem: Problem, facts: GroupFacts, batch: int, gpu: float) -> int:
-    """How many instances of a group the devices hold; without bound on CPUs."""
-    if gpu <= 0:
-        return 1 << 10
-    return room_on_devices(problem.nodes, DeviceNeed(gpu, device_memory_mib(problem, facts.mask, batch)))
 
 
 def _choice(
@@ -251,14 +243,6 @@ def _place(problem: Problem, nodes: list[NodeRoom], function: FunctionPlan) -> b
     cores = function.cpu_cores if problem.capabilities.is_share_hard else 0.0
     need = device_need(problem, function)
     return any(node.take(function.memory_mib, cores, need) for node in nodes)
-
-
-def device_need(problem: Problem, function: FunctionPlan) -> DeviceNeed | None:
-    """What an instance of a function needs of a device; nothing on CPUs."""
-    if function.device != "gpu":
-        return None
-    mask = problem.app.graph.mask(function.stages)
-    return DeviceNeed(function.device_fraction, device_memory_mib(problem, mask, function.max_batch))
 
 
 def _misfit(problem: Problem, function: FunctionPlan) -> str:
