@@ -188,3 +188,9 @@ def test_grants_are_what_the_geometry_says() -> None:
     second = grant(given_to(view, first, need), need)
     assert second is not None
     assert grant(given_to(given_to(view, first, need), second, need), DeviceNeed(1 / 7, 100.0)) is None
+
+
+def test_what_does_not_fit_a_device_is_refused_with_what_it_needs_there(profile: Profile) -> None:
+    small = (Device("gpu0", "t4", 1024.0),)
+    with pytest.raises(InfeasibleError, match=r"on a device its least group needs 1075 MiB, the largest device has 1024 MiB"):
+        compute(gpu.problem_of(profile, 3000.0, small))
