@@ -12,7 +12,7 @@ neighbours on one machine and the time that bytes take between machines, of whic
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
+from math import inf, sqrt
 
 import msgspec
 from msgspec import Struct
@@ -285,7 +285,7 @@ def _traffic(apps: Mapping[str, SimulatedApp], rates: Mapping[str, float], lengt
             process = Constant(rate)
         elif abs(scv - 1) > 1e-3:
             # Tables are made per coefficient of variation; two digits keep them few.
-            process = Gamma(rate, min(30.0, max(0.01, round(scv**0.5, 2))))
+            process = Gamma(rate, min(30.0, max(0.01, round(sqrt(scv), 2))))
         streams.append(Stream(name, process))
     return Traffic("forecast", tuple(streams), length / SECOND)
 

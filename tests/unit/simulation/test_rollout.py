@@ -14,7 +14,8 @@ from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.machine import NOMINAL_PRICES, Node
 from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.domain.time import SECOND
-from grainwise.planning.problem import Problem
+from grainwise.planning.problem import PlanTable, Problem
+from grainwise.planning.table import compute
 from grainwise.predictors.evaluator import Judgement
 from grainwise.simulation.bands import fraction_band, mean_band
 from grainwise.simulation.cluster import Cluster, ClusterNode, Network
@@ -118,6 +119,28 @@ def test_a_change_costs_what_it_holds_twice_and_an_instance_that_holds_everythin
     fused, split = Running.under(of, halves).judge(whole, halves)
     assert split.usd_per_hour.value == pytest.approx(fresh[1].usd_per_hour.value)
     assert fused.usd_per_hour.value > fresh[0].usd_per_hour.value * 1.005
+
+
+def test_a_problem_of_a_review_carries_the_state_that_its_rollout_goes_on_from() -> None:
+    of = problem(rate=12.0)
+    asked: list[Problem] = []
+
+    def note(found: Problem) -> PlanTable:
+        asked.append(found)
+        return compute(found)
+
+    config = AppConfig(replan_us=SECOND, evaluator="rollout")
+    app = imagined(of.app, of.model, of.hop, of.workload, plan(1, 2), config)
+    on = Cluster("here", tuple(ClusterNode(each) for each in of.nodes), Network("here"), capabilities=of.capabilities)
+    traffic = Traffic("test", (Stream("made", Poisson(12.0)),), 12.0)
+    simulation = Simulation(Scenario(on, (app,), 12 * SECOND), open_arrivals(traffic, 2), compute=note)
+    simulation.run()
+    assert asked and all(each.evaluator == "rollout" and each.snapshot for each in asked)
+    for each in asked[:2]:
+        present = each.current or plan(3)
+        going, changing = Rollout(events=800).judge(each, (present, plan(1, 1, 1)), each.snapshot)
+        assert 0 < going.attainment.value <= 1 and not going.handed_on
+        assert 0 < changing.attainment.value <= 1
 
 
 def answers() -> str:
