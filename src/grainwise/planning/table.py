@@ -122,7 +122,7 @@ def _rank(each: Best, most: float) -> tuple[float, ...]:
         return (0.0, round(each.cost, 9), functions, predicted.p95_ms)
     overload = round(max(1.0, predicted.utilisation), 6)
     is_near = predicted.attainment >= most - SAME_ATTAINMENT
-    return (1.0, 0.0 if is_near else -round(predicted.attainment, 6), overload, round(each.cost, 9), functions)
+    return (1.0, -2.0 if is_near else -round(predicted.attainment, 6), overload, round(each.cost, 9), functions)
 
 
 def _nothing_fits(groups: Groups) -> str:
