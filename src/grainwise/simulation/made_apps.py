@@ -120,8 +120,8 @@ def _with_variants(sample: Sample) -> Sample:
 
 
 def _stage(rng: Rng, is_inside: bool) -> tuple[StageModel, tuple[float, ...]]:
-    """Run times between 3 and 96 ms (a quarter inside a fan-out), a part of which does not grow with the batch."""
-    total = spread(rng, 3000.0, 5) / (4 if is_inside else 1)
+    """Run times between 10 and 320 ms (a quarter inside a fan-out), a part of which does not grow with the batch."""
+    total = spread(rng, 10_000.0, 5) / (4 if is_inside else 1)
     fixed = total * uniform(rng)
     by_size = (total - fixed) * (uniform(rng) if rng.below(2) else 0.0)
     scales_to = (1.0, 2.0, 4.0)[rng.below(3)]

@@ -32,8 +32,11 @@ SLO_FACTORS = (1.3, 1.6, 2.0, 2.5, 3.5, 5.0, 8.0)
 """The SLO over the mean time of a lone request with every stage in one function on one core."""
 
 TARGETS = (0.9, 0.95, 0.99)
-LEAST_S, MOST_S = 10.0, 900.0
-"""Of a run in virtual time: the autoscaler needs seconds to act, and a rare request should not make a run last for ever."""
+LEAST_S, MOST_S = 60.0, 900.0
+"""Of a run in virtual time: the autoscaler needs time to act, and rare requests should not make a run last for ever."""
+
+MOST_PER_S = 100.0
+"""No setting has a higher rate: so many requests take long to simulate, and say nothing else than fewer on fewer machines."""
 FIXED = AppConfig(policies="fixed", replan_us=0, max_requests=1 << 20)
 """Nothing is planned again while a candidate is judged, and no request is turned away."""
 
@@ -100,9 +103,9 @@ class Setting(Struct, frozen=True):
         )
 
     def duration_us(self, requests: int) -> Micros:
-        """How long about ``requests`` take to come, or up to twice as many within ``LEAST_S``, at most ``MOST_S``."""
+        """How long about ``requests`` take to come, or up to four times as many within ``LEAST_S``, at most ``MOST_S``."""
         needed_s = requests / self.rate_per_s
-        return round(min(MOST_S, max(needed_s, min(LEAST_S, 2 * needed_s))) * SECOND)
+        return round(min(MOST_S, max(needed_s, min(LEAST_S, 4 * needed_s))) * SECOND)
 
     def traffic(self, duration_us: Micros, rate_per_s: float | None = None) -> Traffic:
         """Its arrivals, at another mean rate where one is given; the burstiness stays."""
@@ -137,8 +140,7 @@ def draw_setting(
     alone_ms, most_per_s = _alone(sample, cluster)
     slo_factor = SLO_FACTORS[rng.below(len(SLO_FACTORS))]
     slo = Slo(round(alone_ms * slo_factor, 3), TARGETS[rng.below(len(TARGETS))])
-    load = 0.15 + 0.65 * uniform(rng)
-    rate = load * most_per_s
+    rate = min(MOST_PER_S, (0.15 + 0.65 * uniform(rng)) * most_per_s)
     workload = msgspec.structs.replace(sample.workload, rate_per_s=rate, arrival_scv=burstiness.scv(rate))
     spec = msgspec.structs.replace(sample.spec, slo=slo)
     return Setting(
@@ -147,7 +149,7 @@ def draw_setting(
         sample=msgspec.structs.replace(sample, spec=spec, workload=workload),
         cluster=cluster,
         arrivals=burstiness.arrivals(rate),
-        load_fraction=load,
+        load_fraction=rate / most_per_s,
         slo_factor=slo_factor,
         objective=("provisioned", "billed")[rng.below(2)],
     )

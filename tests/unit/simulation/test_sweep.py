@@ -11,7 +11,7 @@ from grainwise.predictors.analytic import Analytic
 from grainwise.predictors.evaluator import Band, Judgement
 from grainwise.predictors.features import FEATURES
 from grainwise.simulation.contest import CONSTANTS, decide, play, standings
-from grainwise.simulation.settings import Setting, draw_setting, wrong
+from grainwise.simulation.settings import MOST_PER_S, Setting, draw_setting, wrong
 from grainwise.simulation.sweep import Cell, Outcome, best, is_saturated, sweep
 
 REQUESTS = 40
@@ -49,8 +49,8 @@ def test_settings_are_varied_and_within_what_they_promise() -> None:
     assert {each.objective for each in drawn} == {"provisioned", "billed"}
     assert len({len(each.cluster.nodes) for each in drawn}) > 2
     for each in drawn:
-        assert 0.15 <= each.load_fraction <= 0.8
-        assert each.rate_per_s > 0
+        assert 0 < each.load_fraction <= 0.8
+        assert 0 < each.rate_per_s <= MOST_PER_S
         assert len(list(granularities(each.spec.graph))) >= 4
 
 
