@@ -15,12 +15,14 @@ _T = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 """Student's t at 95 % for 1, 2, ... degrees of freedom."""
 
 
-def fraction_band(hits: Sequence[int], tries: Sequence[int]) -> Band:
+def fraction_band(hits: Sequence[int], tries: Sequence[int], runs: int = 1) -> Band:
     """The fraction of tries that hit, over parts of runs; 1 and anything from 0 to 1 where nothing was tried.
 
     Args:
-        hits: by part, at most as many as its tries.
-        tries: by part.
+        hits: by part, run after run, at most as many as its tries.
+        tries: by part, run after run.
+        runs: how many there are. Of several, a part is compared with the same part of the others: what changes in the course
+            of every run, as after a change of plan, is no uncertainty.
     """
     count = sum(tries)
     if not count:
@@ -29,14 +31,20 @@ def fraction_band(hits: Sequence[int], tries: Sequence[int]) -> Band:
     square = _Z * _Z
     middle = (value + square / (2 * count)) / (1 + square / count)
     half = _Z / (1 + square / count) * sqrt(value * (1 - value) / count + square / (4 * count * count))
-    low, high = middle - half, middle + half
-    parts = [(hit, tried) for hit, tried in zip(hits, tries, strict=True) if tried]
-    if len(parts) > 1:
-        # A ratio of two sums: its error is that of what each part has more than the ratio says.
-        spread = sum((hit - value * tried) ** 2 for hit, tried in parts) * len(parts) / (len(parts) - 1)
-        reach = _t(len(parts) - 1) * sqrt(spread) / count
-        low, high = min(low, value - reach), max(high, value + reach)
+    # A ratio of two sums: its error is that of what each part has more than the ratio says.
+    excess = [hit - value * tried for hit, tried in zip(hits, tries, strict=True)]
+    parts = len(excess) // runs
+    groups = [excess[part::parts] for part in range(parts)] if runs > 1 else [excess]
+    degrees = sum(len(group) - 1 for group in groups)
+    reach = _t(degrees) * sqrt(sum(_variance_of_sum(group) for group in groups)) / count if degrees else 0.0
+    low, high = min(middle - half, value - reach), max(middle + half, value + reach)
     return Band(value, max(0.0, min(low, value)), min(1.0, max(high, value)))
+
+
+def _variance_of_sum(values: Sequence[float]) -> float:
+    count = len(values)
+    mean = sum(values) / count
+    return sum((value - mean) * (value - mean) for value in values) * count / (count - 1) if count > 1 else 0.0
 
 
 def mean_band(values: Sequence[float], requests: int) -> Band:
@@ -46,7 +54,7 @@ def mean_band(values: Sequence[float], requests: int) -> Band:
     if count == 1:
         reach = _Z * mean / sqrt(max(1, requests))
     else:
-        reach = _t(count - 1) * sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count)
+        reach = _t(count - 1) * sqrt(sum((value - mean) * (value - mean) for value in values) / (count - 1) / count)
     return Band(mean, max(0.0, mean - reach), mean + reach)
 
 

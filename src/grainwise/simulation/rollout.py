@@ -309,7 +309,7 @@ def _bands(outcomes: Sequence[Outcome]) -> tuple[Band, Band]:
     offered = [count for outcome in outcomes for count in outcome.offered]
     met = [count for outcome in outcomes for count in outcome.met]
     cost = mean_band([outcome.usd_per_hour for outcome in outcomes], sum(offered))
-    return fraction_band(met, offered), cost
+    return fraction_band(met, offered, len(outcomes)), cost
 
 
 def _is_narrow(band: Band) -> bool:

@@ -209,5 +209,9 @@ def test_a_plan_without_doubt_has_a_narrow_range_and_one_with_bursts_a_wide_one(
     even, uneven = fraction_band([50] * 10, [100] * 10), fraction_band([100] * 5 + [0] * 5, [100] * 10)
     assert even.value == uneven.value == 0.5
     assert uneven.high - uneven.low > 3 * (even.high - even.low)
+    course = fraction_band([0, 50, 100] * 4, [100] * 12, runs=4)
+    assert course.high - course.low == pytest.approx(even.high - even.low, rel=0.2)
+    apart = fraction_band([0] * 3 + [100] * 3, [100] * 6, runs=2)
+    assert apart.high - apart.low > 0.5
     assert fraction_band([0], [0]) == fraction_band([], [])
     assert mean_band([1.0, 1.0, 1.0], 10).low == 1.0 and mean_band([1.0, 3.0], 10).high > 3.0
