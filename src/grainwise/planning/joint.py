@@ -75,7 +75,6 @@ def search(
     *,
     resource_limits: Sequence[float] = (),
     max_nodes: int = MAX_NODES,
-    is_pruned: bool = True,
 ) -> Found:
     """The ``keep`` cheapest distinct combinations of groups and configurations whose longest path is within ``limit_us``.
 
@@ -86,17 +85,11 @@ def search(
         keep: how many combinations.
         resource_limits: upper bounds on the sums of ``Step.resources``.
         max_nodes: labels that may be made.
-        is_pruned: with ``False`` the limits are tested on complete combinations only and nothing is dropped before: slow, for
-            comparison.
     """
     steps = {
-        mask: useful(steps, keep if is_pruned else len(steps), is_bounded=bool(resource_limits))
-        for mask, steps in sorted(steps_by_mask.items())
-        if steps
+        mask: useful(steps, keep, is_bounded=bool(resource_limits)) for mask, steps in sorted(steps_by_mask.items()) if steps
     }
     lattice = Lattice(predecessors, steps)
-    if not is_pruned:
-        return _exhaustive(lattice, steps, limit_us, keep, tuple(resource_limits))
     bounds = Bounds(lattice, steps, limit_us, len(resource_limits))
     if bounds.is_hopeless:
         return Found((), True, 0, math.inf)
@@ -298,35 +291,6 @@ class _Search:
 
 def _is_at_most(our: float, their: float) -> bool:
     return our <= their
-
-
-def _exhaustive(
-    lattice: Lattice,
-    steps: Mapping[int, tuple[Step, ...]],
-    limit_us: float,
-    keep: int,
-    resource_limits: tuple[float, ...],
-) -> Found:
-    """Every combination, tested when it is complete."""
-    found: dict[tuple[tuple[int, int], ...], Combination] = {}
-    stack: list[tuple[int, tuple[tuple[int, int], ...], tuple[Step, ...]]] = [(0, (), ())]
-    expanded = 0
-    while stack:
-        state, content, chosen = stack.pop()
-        if state == lattice.everything:
-            key = tuple(sorted(content))
-            time_us = longest_path_us(lattice.predecessors, chosen)
-            is_fitting = all(sum(step.resources[kind] for step in chosen) <= most for kind, most in enumerate(resource_limits))
-            if time_us <= limit_us and is_fitting and key not in found:
-                found[key] = Combination(chosen, sum(step.cost for step in chosen), time_us)
-            continue
-        for mask in lattice.moves(state):
-            for number, step in enumerate(steps[mask]):
-                expanded += 1
-                stack.append((state | mask, (*content, (mask, number)), (*chosen, step)))
-    ordered = sorted(found.items(), key=lambda each: (each[1].cost, each[0]))
-    combinations = tuple(each for _, each in ordered[:keep])
-    return Found(combinations, True, expanded, combinations[0].cost if combinations else math.inf)
 
 
 __all__ = ["MAX_NODES", "Combination", "Found", "Step", "search"]
