@@ -11,7 +11,8 @@ from grainwise.predictors.latency import RESIDUAL_LEVELS
 from grainwise.predictors.workload import Workload
 from grainwise.simulation.cluster import Cluster, ClusterNode, Network
 from grainwise.simulation.contents import Contents
-from grainwise.simulation.imagined import KINDS, imagined_cluster, imagined_kinds, residuals_between
+from grainwise.simulation.imagined import imagined_cluster, residuals_between
+from grainwise.simulation.imagined_kinds import KINDS, imagined_kinds
 from grainwise.simulation.rollout import Rollout
 from worlds.problems import HOP, NOISY, SOFT, chain_graph, problem_of, random_graph, random_problem, spec_of, stage_model
 

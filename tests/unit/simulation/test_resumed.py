@@ -17,7 +17,7 @@ from grainwise.domain.errors import ArtifactError, ConfigurationError
 from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.domain.time import SECOND, Instant
 from grainwise.simulation.app import SimulatedApp
-from grainwise.simulation.imagined import imagined_kinds
+from grainwise.simulation.imagined_kinds import imagined_kinds
 from grainwise.simulation.resumed import Present
 from grainwise.simulation.run import Scenario, Simulation
 from grainwise.workloads.processes import Poisson
