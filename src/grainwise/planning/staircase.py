@@ -16,11 +16,9 @@ it may. The remaining time is the longest path. Such ways decompose, whatever is
 So a staircase is put together from smaller ones, each computed once.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from msgspec import Struct
 
 from grainwise.domain.errors import InfeasibleError
 from grainwise.planning.fronts import (
@@ -31,9 +29,9 @@ from grainwise.planning.fronts import (
     one_after_the_other,
     side_by_side,
     thinned,
-    undominated,
 )
 from grainwise.planning.lattice import Lattice, bits, descendants
+from grainwise.planning.stair import Able, Choice, FirstStep, Stair
 from grainwise.planning.steps import Step
 from grainwise.planning.tangled import Configurations, Tangle
 
@@ -48,72 +46,6 @@ _TANGLED_STATES = 16
 
 _TANGLED_LABELS = 64
 """Vectors kept per state of tangled stages."""
-
-Able = Callable[["FirstStep"], bool]
-
-
-class FirstStep:
-    """An extent and a configuration that may run next, with what is left in all if it does.
-
-    Attributes:
-        step: the extent, its configuration and the caller's number for it.
-        least_us: the shortest remaining time, this step included.
-        least_cost: the least remaining cost, this step included.
-    """
-
-    __slots__ = ("_after_costs", "_after_us", "_cost", "_time_us", "least_cost", "least_us", "order", "step")
-
-    def __init__(
-        self, step: Step, order: int, time_us: float, cost: float, after_us: Sequence[float], after_costs: Sequence[float]
-    ) -> None:
-        self.step = step
-        self.order = order
-        self._time_us = time_us
-        self._cost = cost
-        self._after_us = after_us
-        self._after_costs = after_costs
-        self.least_us = time_us + after_us[0]
-        self.least_cost = cost + after_costs[-1]
-
-    @property
-    def times_us(self) -> tuple[float, ...]:
-        """The remaining times at which less cost is possible, ascending, microseconds."""
-        return tuple(self._time_us + after for after in self._after_us)
-
-    @property
-    def costs(self) -> tuple[float, ...]:
-        """The least remaining cost from each of ``times_us`` on, descending."""
-        return tuple(self._cost + after for after in self._after_costs)
-
-    def within(self, slack_us: float) -> tuple[float, float] | None:
-        """(remaining time, remaining cost) of the cheapest way to finish within ``slack_us``; ``None`` where there is none."""
-        after, base = self._after_us, self._time_us
-        at = bisect_right(after, slack_us - base)
-        # The difference was rounded; the sum is what is compared.
-        while at < len(after) and base + after[at] <= slack_us:
-            at += 1
-        while at and base + after[at - 1] > slack_us:
-            at -= 1
-        return (base + after[at - 1], self._cost + self._after_costs[at - 1]) if at else None
-
-
-class Choice(Struct, frozen=True):
-    """What to run next, and the remaining time and cost of the way to finish that it begins, itself included."""
-
-    first: FirstStep
-    remaining_us: float
-    remaining_cost: float
-
-
-class _Stair(Struct, frozen=True):
-    """The first steps of one head in one state, and the staircase over all of them with the step that each point begins."""
-
-    steps: tuple[FirstStep, ...]
-    times_us: list[float]
-    costs: list[float]
-    owners: list[int]
-    by_time: tuple[FirstStep, ...]
-    by_cost: tuple[FirstStep, ...]
 
 
 class Staircases:
@@ -132,7 +64,7 @@ class Staircases:
         self._parts: dict[int, tuple[int, ...]] = {}
         self._tangles: dict[int, Tangle | None] = {}
         self._shared: dict[int, tuple[list[float], list[float]]] = {}
-        self._stairs: dict[tuple[int, int], _Stair | None] = {}
+        self._stairs: dict[tuple[int, int], Stair | None] = {}
         self.gap = 0.0
         """By how much a remaining cost may lie above the least one: 0.01 means one per cent. 0 while nothing was thinned."""
         self.is_stepwise = False
@@ -157,43 +89,17 @@ class Staircases:
         Of equal ones the fastest, then the first in order. ``None`` where none is able and fits.
         """
         stair = self._stair(done, head)
-        if stair is None:
-            return None
-        at = bisect_right(stair.times_us, slack_us)
-        if not at:
-            return None
-        first = stair.steps[stair.owners[at - 1]]
-        if is_able is None or is_able(first):
-            return Choice(first, stair.times_us[at - 1], stair.costs[at - 1])
-        best: tuple[float, float, int] | None = None
-        chosen = None
-        for first in stair.by_cost:
-            if best is not None and first.least_cost > best[0]:
-                break
-            found = first.within(slack_us)
-            if found is None:
-                continue
-            key = (found[1], found[0], first.order)
-            if (best is None or key < best) and is_able(first):
-                best, chosen = key, first
-        return Choice(chosen, best[1], best[0]) if chosen is not None and best is not None else None
+        return stair.pick(slack_us, is_able) if stair else None
 
     def fastest(self, done: int, head: int, is_able: Able | None = None) -> Choice | None:
         """The able step at ``head`` with the shortest remaining time; of equal ones the cheapest."""
         stair = self._stair(done, head)
-        for first in stair.by_time if stair else ():
-            if is_able is None or is_able(first):
-                found = first.within(first.least_us)
-                return Choice(first, *found) if found else None
-        return None
+        return stair.fastest(is_able) if stair else None
 
     def cheapest(self, done: int, head: int, is_able: Able | None = None) -> Choice | None:
         """The able step at ``head`` with the least remaining cost, however long it takes; of equal ones the fastest."""
         stair = self._stair(done, head)
-        for first in stair.by_cost if stair else ():
-            if is_able is None or is_able(first):
-                return Choice(first, first.times_us[-1], first.least_cost)
-        return None
+        return stair.cheapest(is_able) if stair else None
 
     def prepare(self, most: int) -> None:
         """Make every staircase now, if there are no more than ``most`` states; else each when it is asked for."""
@@ -201,13 +107,13 @@ class Staircases:
             for head in bits(self._lattice.ready(state)):
                 self._stair(state, head)
 
-    def _stair(self, done: int, head: int) -> _Stair | None:
+    def _stair(self, done: int, head: int) -> Stair | None:
         key = (done, head)
         if key not in self._stairs:
             self._stairs[key] = self._make_stair(done, head)
         return self._stairs[key]
 
-    def _make_stair(self, done: int, head: int) -> _Stair | None:
+    def _make_stair(self, done: int, head: int) -> Stair | None:
         if not self._lattice.ready(done) >> head & 1:
             return None
         left = self._everything & ~done
@@ -223,21 +129,7 @@ class Staircases:
                     times, costs = front.times.tolist(), front.costs.tolist()
                 if times:
                     found.append(FirstStep(step, len(found), base, step.cost, times, costs))
-        if not found:
-            return None
-        steps = tuple(found)
-        totals = np.concatenate([np.array(each.times_us) for each in steps])
-        sums = np.concatenate([np.array(each.costs) for each in steps])
-        owners = np.concatenate([np.full(len(each.costs), each.order) for each in steps])
-        kept = undominated(totals, sums)
-        return _Stair(
-            steps,
-            totals[kept].tolist(),
-            sums[kept].tolist(),
-            owners[kept].tolist(),
-            tuple(sorted(steps, key=lambda each: (each.least_us, _cost_when_fastest(each), each.order))),
-            tuple(sorted(steps, key=lambda each: (each.least_cost, each.times_us[-1], each.order))),
-        )
+        return Stair(found) if found else None
 
     def _lists(self, left: int) -> tuple[list[float], list[float]]:
         if left not in self._shared:
@@ -291,6 +183,7 @@ class Staircases:
         tangle = self._tangle(left)
         if tangle is not None:
             return tangle.front_with(mask, time_us)
+        self.is_stepwise = True
         first = self._lattice.ready(self._everything & ~left) & left
         if mask & ~first:
             # With an extent that goes on past the first stages, the others of them still run beside it.
@@ -399,6 +292,4 @@ def _layer(steps: Sequence[Step]) -> Front:
     return front_of(np.array([step.time_us for step in steps]), np.array([step.cost for step in steps]))
 
 
-def _cost_when_fastest(first: FirstStep) -> float:
-    found = first.within(first.least_us)
-    return found[1] if found else first.least_cost
+__all__ = ["Able", "Choice", "FirstStep", "Staircases", "Step", "build"]

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from random import Random
 
+import pytest
+
+from grainwise.domain.errors import InfeasibleError
 from grainwise.planning.granularity import legal_groups
-from grainwise.planning.joint import Step
+from grainwise.planning.joint import Step, search
 from grainwise.planning.staircase import Choice, FirstStep, Staircases, build
 from worlds.problems import chain_graph, graph_of, random_dag
 
@@ -179,3 +182,88 @@ def test_where_branches_run_side_by_side_every_slack_gets_what_judging_every_way
         steps = random_steps(rng, legal_groups(graph), 2)
         compared += check_app(rng, graph.predecessors, steps)
     assert compared > 2000
+
+
+def test_on_chains_a_fresh_request_gets_what_the_joint_search_finds() -> None:
+    rng = Random(33)
+    feasible = 0
+    for _ in range(80):
+        graph = chain_graph(rng.randint(1, 7))
+        steps = random_steps(rng, legal_groups(graph), 4)
+        made = build(graph.predecessors, steps)
+        for _ in range(6):
+            slack = float(rng.randint(1, 40))
+            found = search(graph.predecessors, steps, slack).combinations
+            chosen = made.pick(0, 0, slack)
+            assert (chosen.remaining_cost if chosen else None) == (found[0].cost if found else None)
+            feasible += bool(found)
+    assert 100 < feasible < 470
+
+
+def test_points_that_are_thinned_out_cost_no_more_than_the_gap_that_is_said() -> None:
+    rng = Random(34)
+    thinned = 0
+    for number in range(40):
+        graph = chain_graph(6) if number % 2 else graph_of((), (0,), (0,), (1,), (2,), (3, 4))
+        steps = {
+            mask: [
+                Step(mask, rng.uniform(1, 90) * mask.bit_count(), rng.uniform(1, 90) * mask.bit_count(), payload)
+                for payload in range(6)
+            ]
+            for mask in legal_groups(graph)
+        }
+        exact = build(graph.predecessors, steps)
+        made = build(graph.predecessors, steps, max_labels=5)
+        assert exact.is_exact
+        thinned += not made.is_exact
+        for _ in range(20):
+            slack = rng.uniform(20, 400)
+            best_choice, choice = exact.pick(0, 0, slack), made.pick(0, 0, slack)
+            assert (best_choice is None) == (choice is None)
+            if best_choice is not None and choice is not None:
+                assert choice.remaining_us <= slack
+                assert best_choice.remaining_cost <= choice.remaining_cost
+                assert choice.remaining_cost <= best_choice.remaining_cost * (1 + made.gap) * (1 + 1e-9)
+    assert thinned > 20
+
+
+def test_large_tangles_run_in_two_steps_and_every_answer_is_a_way_to_finish() -> None:
+    rng = Random(35)
+    # Each of five entries feeds two of five results: far more states than are solved as they are.
+    graph = graph_of((), (), (), (), (), (0, 1), (1, 2), (2, 3), (3, 4), (4, 0))
+    steps = {mask: each for mask, each in random_steps(rng, legal_groups(graph), 2).items() if mask.bit_count() == 1}
+    made = build(graph.predecessors, steps)
+    fastest = made.fastest(0, 0)
+    assert fastest is not None
+    assert made.is_stepwise
+    assert not made.is_exact
+    shortest = max(min(step.time_us for step in steps[1 << at]) for at in range(5)) + max(
+        min(step.time_us for step in steps[1 << at]) for at in range(5, 10)
+    )
+    assert fastest.remaining_us == shortest
+    cheapest = made.cheapest(0, 0)
+    assert cheapest is not None
+    assert cheapest.remaining_cost == sum(min(step.cost for step in each) for each in steps.values())
+
+
+def test_a_wide_app_is_answered_when_it_is_asked_about() -> None:
+    branches = 12
+    graph = graph_of((), *((0,) for _ in range(branches)), tuple(range(1, branches + 1)))
+    steps = {1 << at: [Step(1 << at, 10.0, 4.0), Step(1 << at, 20.0, 1.0, 1)] for at in range(branches + 2)}
+    made = build(graph.predecessors, steps)
+    assert made.is_exact
+    assert as_pair(made.pick(0, 0, 60.0)) == (branches + 2, 60.0)
+    assert as_pair(made.pick(0, 0, 50.0)) == (branches + 2 + 3, 50.0)
+    # Eight branches and the end are left after the one that starts now: the branches or the end must hurry.
+    assert as_pair(made.pick(0b1111, 4, 30.0)) == (9 + 1 + 3, 30.0)
+    assert made.pick(0, 0, 29.0) is None
+
+
+def test_only_extents_within_a_residency_are_offered_and_what_cannot_finish_is_refused() -> None:
+    graph = chain_graph(3)
+    steps = {mask: [Step(mask, 1.0, 1.0)] for mask in legal_groups(graph)}
+    made = build(graph.predecessors, steps, residencies=(0b011, 0b110))
+    assert [first.step.mask for first in made.first_steps(0, 0)] == [0b001, 0b011]
+    assert [first.step.mask for first in made.first_steps(0b001, 1)] == [0b010, 0b110]
+    with pytest.raises(InfeasibleError, match="cannot finish"):
+        build(graph.predecessors, steps, residencies=(0b011,))
