@@ -1,7 +1,7 @@
 """What a plan gains over the present one: money and attainment in one currency, beyond the error of the two judgements.
 
 Attainment up to the SLO's target is priced so that it dominates; beyond the target it is worth nothing. A gain counts only if
-it exceeds what the error bands of the two judgements, taken as independent, make of it by chance.
+it exceeds what the error bands of the two judgements make of it by chance.
 """
 
 from msgspec import Struct
@@ -15,7 +15,10 @@ from grainwise.predictors.evaluator import Judgement
 MISS_VALUE = 10.0
 """What an hour with all requests late loses, in hours of the dearer plan's cost: a point of attainment is 10 % of cost."""
 
-ATTAINMENT_ERROR = 0.03
+OWN_ERROR = 0.25
+"""The part of a judgement's variance that is the plan's own: one model errs alike about plans of one app and one forecast."""
+
+ATTAINMENT_ERROR = 0.05
 ERROR_OF_MISSES = 3.0
 """How far off an attainment that comes without a range may be: so much, and near 1 not beyond so many times its misses."""
 
@@ -116,7 +119,8 @@ def worth_usd_per_hour(old: Figures, new: Figures, target: float, least_fraction
     old_error = price * (_capped(old.attainment + old.attainment_above, target) - _capped(old.attainment, target))
     new_error = price * (_capped(new.attainment, target) - _capped(new.attainment - new.attainment_below, target))
     chance = old_error * old_error + new_error * new_error + old.usd_below * old.usd_below + new.usd_above * new.usd_above
-    return worth if worth > least_fraction * old.usd_per_hour and worth * worth > chance else 0.0
+    is_enough = worth > least_fraction * old.usd_per_hour and worth * worth > OWN_ERROR * chance
+    return worth if is_enough else 0.0
 
 
 def present_figures(table: PlanTable, objective: str) -> Figures | None:
