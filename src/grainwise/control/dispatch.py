@@ -7,10 +7,10 @@ from grainwise.control.core import DISPATCH, Compiled, Core
 from grainwise.control.costs import GroupCost
 from grainwise.control.endings import Endings
 from grainwise.control.events import ItemRange
-from grainwise.control.fleet import Fleet
+from grainwise.control.fleet import EPSILON, Fleet
 from grainwise.control.queues import FunctionQueue, Waiting
 from grainwise.control.requests import Flow, Ready, Request, inputs_of
-from grainwise.control.routing import Group
+from grainwise.control.routing import Group, Routing
 from grainwise.control.state import AppState, Instance, Invocation
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
@@ -23,6 +23,9 @@ HUNG_FLOOR: Micros = 2 * SECOND
 """A stall of the machine is no hang: below this an invocation without a declared limit is never taken for hung."""
 
 RATE_WINDOW_S = 2
+
+MOST_SIDE = 4
+"""More instances than this to share a fan-out make no difference to what is on offer."""
 
 RETRY_ALONE = Because("retried alone after its instance was lost")
 
@@ -182,59 +185,71 @@ class Dispatcher:
         """
         core, extents = self._core, compiled.extents
         assert extents is not None
-        state = core.state
-        request = state.requests[head.request]
-        head_stage = head.group
-        known = request.values
-        free = [each for each in idle.values() if each.node not in held] if held else list(idle.values())
+        nodes = core.state.nodes
+        request = core.state.requests[head.request]
+        is_hard = app.deployed.capabilities.is_share_hard
+        # What an instance may be given now: nothing limits a hard share, which was charged when it started.
+        free: list[tuple[Instance, float, float]] = []
+        for each in idle.values():
+            if each.node not in held:
+                node = nodes[each.node]
+                usable = node.usable_cores
+                if usable > 0:
+                    free.append((each, usable if is_hard else usable - node.cores + EPSILON, usable))
         # Whoever is busy now may be idle by the time that there is something to share.
-        side = self._fleet.serving(app, queue.mask)
+        side = self._fleet.serving(app, queue.mask, enough=MOST_SIDE)
         offers: list[Offer] = []
-
-        def can_run(name: str, cores: float) -> bool:
-            node = state.nodes[name]
-            return node.usable_cores > 0 and self._fleet.can_run(app, node, min(cores, node.usable_cores))
-
-        short_on: list[str] = []
-        for step in extents.offers(request.done, head_stage, queue.items, side):
-            mask, cores = step.mask, step.cpu_cores
+        is_short = False
+        for offer in extents.offers(request.done, head.group, queue.items, side):
+            mask, cores = offer.mask, offer.cpu_cores
             needs = extents.needs(mask)
-            if needs and (
-                step.batch > 1
-                or not all((number, *_place(head, compiled.flows.sources[number].depth)) in known for number in needs)
-            ):
+            if needs and (offer.batch > 1 or not self._knows(request, compiled.flows, head, needs)):
                 continue
-            for each in free:
-                if each.stages & mask != mask:
-                    continue
-                if can_run(each.node, cores):
-                    offers.append(step)
-                    break
-                if each.node not in short_on:
-                    short_on.append(each.node)
+            for each, left, usable in free:
+                if each.stages & mask == mask:
+                    if is_hard or (cores if cores < usable else usable) <= left:
+                        offers.append(offer)
+                        break
+                    is_short = True
         if not offers:
-            held.extend(short_on)
+            if is_short:
+                held.extend(each.node for each, _, _ in free if each.stages & queue.mask and each.node not in held)
             return False
         policies = core.policies[app.deployed.app.name]
         assert policies.extent is not None
-        cost = compiled.flow_costs[head_stage]
+        cost = compiled.flow_costs[head.group]
         extra = (head.size_sum - (head.hi - head.lo) * cost.mean_size) * cost.size_us
-        decision = policies.extent(ExtentView(head.due, offers, extra, extents.doubt, app.deployed.config.late), core.now)
+        decision = policies.extent(
+            ExtentView(head.due, offers, extra, extents.doubt, app.deployed.config.late), core.now
+        )  # fmt: skip
         if isinstance(decision, Drop):
             self._endings.reject(request, "too_late", decision.because)
             return True
-        step = decision.step
-        mask, cores = step.mask, step.cpu_cores
-        able = [each for each in free if each.stages & mask == mask and can_run(each.node, cores)]
-        instance = policies.route(mask, able, self._home(request, compiled, head) if len(state.nodes) > 1 else "")
-        if instance is None:
-            return False
-        cores = min(cores, state.nodes[instance.node].usable_cores)
+        mask, cores = decision.step.mask, decision.step.cpu_cores
+        able = [
+            each
+            for each, left, usable in free
+            if each.stages & mask == mask and (is_hard or (cores if cores < usable else usable) <= left)
+        ]
+        instance = able[0]
+        if len(able) > 1:
+            home = self._home(request, compiled, head) if len(nodes) > 1 else ""
+            instance = policies.route(mask, able, home) or instance
+        usable = nodes[instance.node].usable_cores
+        cores = cores if cores < usable else usable
         part = compiled.flows.extent(mask)
         # Where a larger batch was on offer and not taken, more items must not make it one after all.
-        is_bounded = any(each.mask == mask and each.batch > step.batch for each in offers)
-        most = 1 if extents.needs(mask) else step.batch if is_bounded else extents.useful(mask)
-        return _Turn(instance, part, compiled.extent_cost(part, cores), cores, most, decision.because)
+        batch = decision.step.batch
+        if extents.needs(mask):
+            batch = 1
+        elif not (len(offers) > 1 and any(each.mask == mask and each.batch > batch for each in offers)):
+            batch = extents.useful(mask)
+        return _Turn(instance, part, compiled.extent_cost(part, cores), cores, batch, decision.because)
+
+    @staticmethod
+    def _knows(request: Request, flows: Routing, head: Waiting, needs: tuple[int, ...]) -> bool:
+        """Whether the values of these sources are there for the first item of a range."""
+        return all((number, *_place(head, flows.sources[number].depth)) in request.values for number in needs)
 
     def _home(self, request: Request, compiled: Compiled, head: Waiting) -> str:
         """The node on which most of what the head reads lies; empty where that is not known."""
@@ -279,13 +294,18 @@ class Dispatcher:
         ranges: list[ItemRange] = []
         rows: list[tuple[Payload, ...]] = []
         size_sum = 0.0
+        followed = taken[0].plan
+        places = core.flows(app, followed)
+        group = places.part(extent, taken[0].group)
         for part in taken:
             request = state.requests[part.request]
             if part.sequence not in queue.waiting:
                 del request.queued[part.sequence]
             request.running += 1
-            places = core.flows(app, part.plan)
-            group = places.part(extent, part.group)
+            if part.plan != followed:
+                followed = part.plan
+                places = core.flows(app, followed)
+                group = places.part(extent, part.group)
             if group.depth:
                 rows.extend([inputs_of(request, places, group, part.outer, index) for index in range(part.lo, part.hi)])
             else:

@@ -60,11 +60,15 @@ class Fleet:
         """The instances of an app that are ready and free, by number. The order is of no meaning."""
         return self._idle[app.deployed.app.name]
 
-    def serving(self, app: AppState, mask: int) -> int:
-        """How many instances are ready and hold ``mask``."""
-        return sum(
-            1 for each in self._of[app.deployed.app.name].values() if each.phase == "ready" and each.stages & mask == mask
-        )
+    def serving(self, app: AppState, mask: int, *, enough: int = 1 << 30) -> int:
+        """How many instances are ready and hold ``mask``; no more than ``enough`` are counted."""
+        count = 0
+        for each in self._of[app.deployed.app.name].values():
+            if each.phase == "ready" and each.stages & mask == mask:
+                count += 1
+                if count >= enough:
+                    break
+        return count
 
     def coming(self, app: AppState, mask: int) -> int:
         """How many instances that will hold ``mask`` are starting, loading or waiting to start."""
@@ -110,23 +114,49 @@ class Fleet:
         promised: dict[str, float] = {}
         for instance in state.instances.values():
             promised[instance.node] = promised.get(instance.node, 0.0) + instance.share
+        lacks = self._lacks(app, mask) if len(state.nodes) > 1 else {}
         views = [
             placement.NodeView(
-                node.node.name,
+                name,
                 node.free_memory_mib,
                 node.free_cores,
                 node.usable_cores,
                 device_views(node, state.instances.values()) if gpu else (),
-                promised.get(node.node.name, 0.0),
+                promised.get(name, 0.0),
                 bool(node.node.devices),
+                lacks.get(name, 0.0),
+                promised.get(name, 0.0) + share > node.usable_cores + EPSILON,
             )
-            for node in state.nodes.values()
+            for name, node in state.nodes.items()
             if node.is_present
         ]
         need = share if capabilities.is_share_hard else self._least_load_share(app, share)
         decide = self._core.policies[app.deployed.app.name].place
         device = DeviceNeed(gpu, self.device_mib(app, mask)) if gpu else None
         return decide(views, self.memory_mib(app, mask), need, capabilities.is_share_hard, device)
+
+    def _lacks(self, app: AppState, mask: int) -> dict[str, float]:
+        """By node, by how many instances with this residency there are too few beside the stages that it exchanges values with.
+
+        An instance that holds all of ``mask`` is one of its own, whatever else it holds.
+        """
+        beside = _beside(app.deployed.app.graph.predecessors, mask)
+        if not beside:
+            return {}
+        own: dict[str, int] = {}
+        others: dict[str, int] = {}
+        for instance in self._of[app.deployed.app.name].values():
+            if instance.phase == "ending":
+                continue
+            stages = instance.stages | instance.loading
+            if stages & mask == mask:
+                own[instance.node] = own.get(instance.node, 0) + 1
+            elif stages & beside:
+                others[instance.node] = others.get(instance.node, 0) + 1
+        everywhere, neighbours = sum(own.values()), sum(others.values())
+        return {
+            node: placement.lacking_beside(own.get(node, 0), everywhere, count, neighbours) for node, count in others.items()
+        }
 
     def start(self, app: AppState, mask: int, share: float, because: Because, gpu: float = 0.0) -> int | placement.NoRoom:
         """Start an instance, or say what is missing. Returns its number, 0 when it waits for free cores."""
@@ -337,6 +367,17 @@ class Fleet:
         state = self._core.state
         if not state.apps[instance.app].deployed.capabilities.is_share_hard:
             _discharge(instance, state.nodes[instance.node])
+
+
+def _beside(predecessors: Sequence[int], mask: int) -> int:
+    """The stages that those of ``mask`` read from or hand on to; 0 where they are all there are."""
+    found = 0
+    for stage, reads in enumerate(predecessors):
+        if mask >> stage & 1:
+            found |= reads
+        elif reads & mask:
+            found |= 1 << stage
+    return found & ~mask
 
 
 def _charge(instance: Instance, node: NodeState, cores: float) -> None:
