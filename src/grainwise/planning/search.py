@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from grainwise.planning.options import Choice, fits
+from grainwise.domain.plan import Plan
+from grainwise.planning.options import Choice, explain_misfit, fits
 from grainwise.planning.problem import Problem
 from grainwise.planning.remaining import LeastCost
 
@@ -73,6 +74,9 @@ def cheapest(
     is_chain = all(list(sources) == ([at - 1] if at else []) for at, sources in enumerate(before))
     is_long = math.prod(len(layer) for layer in layers) > MAX_NODES
     least_cost = LeastCost(layers) if is_chain and is_long and limit_us < math.inf else None
+    # Shares of devices add up without fitting far more often than memory does: a combination must be placed to count.
+    is_on_device = any(choice.devices > 0 for layer in layers for choice in layer)
+    on_devices = _Placing(problem) if is_on_device else None
     best: list[tuple[float, int, tuple[Choice, ...]]] = []
     expanded = serial = 0
 
@@ -82,6 +86,8 @@ def cheapest(
         nonlocal expanded, serial
         cost, demand, hard, memory, devices = sums
         if at == count:
+            if on_devices is not None and not on_devices.hold(chosen):
+                return True
             serial += 1
             heapq.heappush(best, (-cost, -serial, chosen))
             if len(best) > keep:
@@ -123,6 +129,29 @@ def cheapest(
     is_exact = descend(0, (), (), (0.0, 0.0, 0.0, 0.0, 0.0))
     ordered = sorted(best, key=lambda each: (-each[0], -each[1]))
     return Found(tuple(chosen for _, _, chosen in ordered), expanded, is_exact)
+
+
+class _Placing:
+    """Whether combinations can be placed on the nodes; those that differ only in what placing does not see are asked once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._known: dict[tuple[tuple[float, int, int, float], ...], bool] = {}
+
+    def hold(self, combination: Sequence[Choice]) -> bool:
+        problem, is_hard = self._problem, self._problem.capabilities.is_share_hard
+        functions = tuple([choice.function for choice in combination])
+        key = tuple(
+            [
+                (each.gpu_share_fraction, each.max_batch, each.instances, each.cpu_cores if is_hard else 0.0)
+                for each in functions
+            ]
+        )
+        known = self._known.get(key)
+        if known is None:
+            plan = Plan(problem.app.name, functions, problem.objective)
+            known = self._known[key] = explain_misfit(problem, plan) is None
+        return known
 
 
 def fastest(

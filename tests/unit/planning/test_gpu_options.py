@@ -10,8 +10,9 @@ from grainwise.domain.machine import Device, Node, SliceProfile
 from grainwise.domain.parts import DeviceNeed, DeviceView, Grant, grant
 from grainwise.domain.plan import FunctionPlan, Plan, render_grain
 from grainwise.planning.devices import SOFT_SHARES, device_shares, given_to, room_on_devices
-from grainwise.planning.options import choices, explain_misfit, with_spare_room
+from grainwise.planning.options import Choice, choices, explain_misfit, fits, with_spare_room
 from grainwise.planning.problem import Option, PlanTable, Problem
+from grainwise.planning.search import cheapest
 from grainwise.planning.table import compute
 from grainwise.policies import placement
 from grainwise.predictors.groups import device_memory_mib, group_facts
@@ -194,3 +195,18 @@ def test_what_does_not_fit_a_device_is_refused_with_what_it_needs_there(profile:
     small = (Device("gpu0", "t4", 1024.0),)
     with pytest.raises(InfeasibleError, match=r"on a device its least group needs 1075 MiB, the largest device has 1024 MiB"):
         compute(gpu.problem_of(profile, 3000.0, small))
+
+
+def test_shares_that_add_up_and_cannot_be_placed_are_no_combination(profile: Profile) -> None:
+    problem = gpu.problem_of(profile, 9000.0, gpu.sliced(1))
+
+    def choice(name: str, slots: int, instances: int) -> Choice:
+        function = FunctionPlan((name,), 1.0, 1, instances, 0, 9, "gpu", slots / 7, 100.0)
+        return Choice(function, 1.0, 1.0, float(slots), 0.1, 0.0, 100.0, 0.1, instances * slots / 7)
+
+    # Two slices of three block all seven slots: the sum leaves one, the geometry none.
+    three, one = choice("s0", 3, 2), choice("s1", 1, 1)
+    assert fits(problem, 0.2, 0.0, 200.0, three.devices + one.devices)
+    assert cheapest(problem, [[three], [one]], [[], [0]], 1e9, 1).combinations == ()
+    two = choice("s0", 2, 3)
+    assert cheapest(problem, [[two, three], [one]], [[], [0]], 1e9, 1).combinations == ((two, one),)
