@@ -49,3 +49,8 @@ def decide(extent: int, idle: Iterable[C], home: str = "") -> C | None:
         if best is None or rank < best_rank:
             best, best_rank = candidate, rank
     return best
+
+
+def anywhere(extent: int, idle: Iterable[C], home: str = "") -> C | None:
+    """The same wherever the inputs lie: what nearness is worth shows in a comparison with this."""
+    return decide(extent, idle)
