@@ -90,10 +90,6 @@ class Extents:
         """The largest batch of an extent that some stage of it can use."""
         return self._useful[mask]
 
-    def function(self, mask: int) -> FunctionPlan:
-        """The function that an extent lies in."""
-        return self._functions[mask]
-
     def needs(self, mask: int) -> tuple[int, ...]:
         """Numbers of the sources that an extent reads and that may be unknown when its first stage can run."""
         found = self._side.get(mask)
@@ -106,10 +102,6 @@ class Extents:
                 if any(not before >> stage & 1 for stage in self._graph.producers(source))
             )
         return found
-
-    def items_per_request(self, stage: int) -> float:
-        """Mean executions of a stage for one request."""
-        return self._scenario.workload.items[stage]
 
     def offers(self, done: int, head: int, items: int, side: int) -> tuple[Offer, ...]:
         """The first steps for ``items`` that wait for stage ``head`` of requests that have run ``done``.
@@ -140,10 +132,6 @@ class Extents:
             offers.sort(key=lambda offer: (offer.batch, -offer.mask.bit_count(), offer.mask, offer.cpu_cores))
             found = self._offers[key] = tuple(offers)
         return found
-
-    def fastest_us(self, done: int, head: int) -> float:
-        """The least time from the start of ``head`` to the answer, for one request alone."""
-        return min((offer.times_us[0] for offer in self.offers(done, head, 1, 1)), default=0.0)
 
     def _is_scoped(self, stage: int) -> bool:
         return bool(self._graph.stages[stage].scope)
