@@ -1,6 +1,6 @@
 """How many instances of a function? What Little's law needs at the present rate, more when work has piled up."""
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from grainwise.domain.because import Because
 from grainwise.domain.time import Instant
@@ -65,6 +65,11 @@ def decide(view: ScaleView) -> ScaleTo:
     )
     rule = "the backlog" if backlog > steady else "the offered work"
     return ScaleTo(target, Because(rule + " asks for it", facts))
+
+
+def by_backlog(view: ScaleView) -> ScaleTo:
+    """What clears the backlog in time and no more: nothing is started before work waits for it."""
+    return decide(structs.replace(view, offered=0.0))
 
 
 def whole_above(value: float) -> int:

@@ -45,6 +45,7 @@ FULL = Because("a full batch")
 ALL_READY = Because("everything that waits, since a wait would not pay")
 SHARED_OUT = Because("shared out over the idle instances")
 NO_WAITING = Because("everything that waits, since this app never waits for more")
+ONE = Because("one item, since this app never batches")
 WAIT_PAYS = Because("more items are expected within the bounded wait")
 WAIT_OVER = Because("the bounded wait is over")
 
@@ -59,6 +60,11 @@ def without_waiting(items: int, max_batch: int, able: int) -> Dispatch | None:
     if items >= max_batch:
         return Dispatch(max_batch, FULL)
     return None
+
+
+def one_at_a_time(items: int, max_batch: int, able: int) -> Dispatch:
+    """One item, however many wait."""
+    return Dispatch(1, ONE)
 
 
 def decide(view: BatchView, now: Instant) -> Dispatch | WaitUntil:

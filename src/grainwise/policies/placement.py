@@ -3,8 +3,8 @@
 Of those with room, one with free cores. An instance that needs a device goes where that leaves most room on devices; another
 one keeps off the nodes that have any. It goes where the functions that it reads from or hands on to have more instances than it
 has itself, in proportion, as long as that promises no more than the cores that there are: who hands on then finds an idle
-successor on its own node. Where nothing is lacking it goes where the least of the cores is promised, so that instances spread
-and those that follow find room beside them. Best fit would fill each node with instances of one function.
+successor on its own node. Where it has no neighbours, or beside them no room, it goes where the least of the cores is promised:
+instances spread, and those that follow find room beside them. Best fit would fill each node with instances of one function.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,6 @@ from msgspec import Struct
 
 from grainwise.domain.because import Because
 from grainwise.policies.slices import EPSILON, DeviceNeed, DeviceView, Grant, grant, lacking, waste
-
-LEAST_LACK = 0.5
-"""With less than half an instance lacking, another one would be nearer to too many than to too few."""
 
 NEAR_NEIGHBOURS = "the node where its neighbours have more instances than it has"
 LEAST_PROMISED = "the node of whose cores least is promised"
@@ -43,7 +40,7 @@ class NodeView(Struct, frozen=True):
     @property
     def pull(self) -> float:
         """By how many instances neighbours call for another one here; 0 where it would be one too many, or there is no room."""
-        return self.lacks if self.lacks > LEAST_LACK and not self.is_crowded else 0.0
+        return self.lacks if self.lacks > EPSILON and not self.is_crowded else 0.0
 
     def promised_fraction(self, cpu_cores: float) -> float:
         """The part of its cores that would be promised with another instance of this share."""

@@ -94,8 +94,16 @@ FIXED = replace(EXTENT, name="fixed", extent=None)
 FIFO = replace(ADAPTIVE, name="fifo", rank=ordering.by_arrival)
 EAGER = replace(ADAPTIVE, name="eager", batch_or_wait=batching.never_wait)
 CONCURRENCY = replace(ADAPTIVE, name="concurrency", scale=autoscale_concurrency.decide, measures_concurrency=True)
+NO_BATCHING = replace(ADAPTIVE, name="no_batching", batch_now=batching.one_at_a_time)
+NO_LOCALITY = replace(ADAPTIVE, name="no_locality", route=routing.anywhere, place=placement.spread)
+NO_PREWARM = replace(ADAPTIVE, name="no_prewarm", scale=autoscale.by_backlog)
 
-SETS: dict[str, PolicySet] = {each.name: each for each in (ADAPTIVE, RESIDENCY, EXTENT, FIXED, FIFO, EAGER, CONCURRENCY)}
+SETS: dict[str, PolicySet] = {
+    each.name: each
+    for each in (
+        ADAPTIVE, RESIDENCY, EXTENT, FIXED, FIFO, EAGER, CONCURRENCY, NO_BATCHING, NO_LOCALITY, NO_PREWARM,
+    )
+}  # fmt: skip
 """The known sets by name."""
 
 

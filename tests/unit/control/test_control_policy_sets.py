@@ -67,6 +67,10 @@ def test_eager_never_waits_for_a_batch_and_adaptive_does():
     assert reasons_of_batches("eager") == {batching.NO_WAITING.rule}
 
 
+def test_no_batching_sends_one_at_a_time():
+    assert reasons_of_batches("no_batching") == {batching.ONE.rule}
+
+
 def regranulations(policies: str) -> tuple[int, int]:
     """How often a plan was asked for by the policy, and how often it was changed, while the rate rises."""
     app = fan()
@@ -171,7 +175,7 @@ def test_an_app_may_change_its_set_while_it_is_served():
 
 
 def test_an_unknown_set_is_refused_with_those_that_are_known():
-    with pytest.raises(ConfigurationError, match="choose one of adaptive, concurrency, eager, extent, fifo, fixed, residency"):
+    with pytest.raises(ConfigurationError, match=f"choose one of {', '.join(sorted(SETS))}$"):
         policy_set("best")
     world = World(chain(1))
     deployed: AppDeployed = msgspec.structs.replace(world.state_of().deployed, config=config("best"))
