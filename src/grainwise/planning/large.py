@@ -2,20 +2,25 @@
 
 Groups are grown stage by stage; where there are too many, only those of few stages. The joint search takes the best
 granularities of these groups within each part of the SLO that is searched; where its tables would grow too large or it is cut
-off, the app is also planned piece by piece (``split``), and the gap of that to a bound is said. Fused and split are always
-looked at.
+off, the app is also planned piece by piece (``split``), and the gap of that to a bound is said. Fused, split and the present
+granularity are always looked at.
 """
+
+from itertools import islice
 
 from msgspec import Struct
 
 from grainwise.domain.graph import Graph
 from grainwise.planning.additive import cheapest_jointly, steps_of
 from grainwise.planning.best import LIMIT_FRACTIONS, Groups
-from grainwise.planning.granularity import MAX_STAGES, explain_illegal
+from grainwise.planning.granularity import MAX_STAGES, explain_illegal, granularities
 from grainwise.planning.lattice import bits, descendants, successors
 from grainwise.planning.options import Choice
 from grainwise.planning.split import split_search
 from grainwise.planning.steps import Step
+
+MAX_GRANULARITIES = 1024
+"""Granularities up to which each is planned: those of a chain of 11 stages."""
 
 MAX_GROUPS = 320
 """Groups up to which all are looked at: those of a chain of 24 stages."""
@@ -40,8 +45,10 @@ class Shortlist(Struct, frozen=True):
 
 
 def is_large(graph: Graph) -> bool:
-    """Whether an app has too many stages for all its granularities to be planned."""
-    return len(graph.stages) > MAX_STAGES
+    """Whether an app has too many stages or granularities for all of them to be planned."""
+    if len(graph.stages) > MAX_STAGES:
+        return True
+    return sum(1 for _ in islice(granularities(graph), MAX_GRANULARITIES + 1)) > MAX_GRANULARITIES
 
 
 def shortlist(groups: Groups) -> Shortlist:
@@ -69,7 +76,10 @@ def shortlist(groups: Groups) -> Shortlist:
             if pieces.combination is not None:
                 gap = max(gap, pieces.gap)
                 _add(found, groups, pieces.combination.steps)
-    for plain in (tuple(1 << stage for stage in range(len(graph.stages))), (graph.all_mask,)):
+    always = [tuple(1 << stage for stage in range(len(graph.stages))), (graph.all_mask,)]
+    if problem.current is not None:
+        always.append(tuple(graph.mask(function.stages) for function in problem.current.functions))
+    for plain in always:
         found.setdefault(plain, [])
     said = f"its {len(graph.stages)} stages are too many to plan every granularity: {len(found)} were taken by additive times"
     if most < len(graph.stages):

@@ -7,6 +7,7 @@ import pytest
 
 from grainwise.domain.graph import Graph
 from grainwise.domain.machine import Node
+from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.granularity import check_granularity, legal_groups
 from grainwise.planning.large import grown_groups, is_large
 from grainwise.planning.problem import Problem
@@ -39,6 +40,12 @@ def test_groups_that_are_grown_are_all_the_legal_ones_of_small_apps() -> None:
             assert grown_groups(graph) == (legal_groups(graph), len(graph.stages))
 
 
+def test_an_app_is_large_by_its_granularities_too() -> None:
+    assert not is_large(chain_graph(11))
+    assert is_large(chain_graph(12))
+    assert is_large(chain_graph(17))
+
+
 def test_many_groups_are_cut_to_those_of_few_stages_and_everything_in_one() -> None:
     graph = wide(6, 3)
     found, most = grown_groups(graph)
@@ -57,6 +64,13 @@ def test_an_app_of_many_stages_gets_a_plan_and_a_bound(graph: Graph, slo_ms: flo
         masks = tuple(graph.mask(function.stages) for function in option.plan.functions)
         assert check_granularity(graph, masks) is None
     assert 0 < table.bound_usd_per_hour <= table.winner.predicted.provisioned_usd_per_hour * (1 + 1e-6)
+
+
+def test_the_present_granularity_of_a_large_app_is_looked_at() -> None:
+    problem = problem_on(chain_graph(17), 900.0)
+    functions = tuple(FunctionPlan((f"s{at}",) if at > 1 else ("s0", "s1")) for at in range(17) if at != 1)
+    table = compute(msgspec.structs.replace(problem, current=Plan("made", functions)))
+    assert Plan("made", functions).grain in [option.plan.grain for option in table.options]
 
 
 def test_the_bound_of_a_table_is_below_its_winner_and_equal_to_it_where_nobody_waits() -> None:
