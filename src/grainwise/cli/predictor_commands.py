@@ -24,8 +24,8 @@ Processes = Annotated[int | None, typer.Option(help="At most so many processes; 
 @predictor.command(epilog="Example: grainwise predictor train examples/ocr/app.py --out ocr.predictor.json")
 def train(
     apps: Apps = None,
-    settings: Annotated[int, typer.Option(help="How many settings to simulate.", min=1)] = 160,
-    requests: Annotated[int, typer.Option(help="About how many requests each simulated run has.", min=20)] = 300,
+    settings: Annotated[int, typer.Option(help="How many settings to simulate.", min=1)] = 400,
+    requests: Annotated[int, typer.Option(help="About how many requests each simulated run has.", min=20)] = 250,
     seed: Seed = 1,
     out: Annotated[Path, typer.Option(help="Where to write the predictor.")] = Path("grainwise.predictor.json"),
     only: Only = False,
@@ -46,7 +46,7 @@ def train(
 def evaluate(
     apps: Apps = None,
     settings: Annotated[int, typer.Option(help="How many settings to hold the evaluators against.", min=1)] = 60,
-    requests: Annotated[int, typer.Option(help="About how many requests the run has that tells the truth.", min=20)] = 1500,
+    requests: Annotated[int, typer.Option(help="About how many requests the run has that tells the truth.", min=20)] = 2000,
     seed: Seed = 1,
     wrong: Annotated[
         str, typer.Option(help="Percent by which the run times are wrong that evaluators are given.")

@@ -18,7 +18,7 @@ from grainwise.predictors.evaluator import PlanEvaluator
 from grainwise.simulation.contest import Round, play, standings
 from grainwise.simulation.learning import OVERRIDE, SHIPPED, load
 from grainwise.simulation.rollout import Rollout
-from grainwise.simulation.settings import Setting
+from grainwise.simulation.settings import FIXED, Setting
 
 _MOST_WRONG = 90.0
 
@@ -111,7 +111,7 @@ def parse_wrong(text: str) -> tuple[float, ...]:
 
 def _play(job: _Job) -> Round | None:
     """One setting; ``None`` where no plan fits the machines that were drawn."""
-    evaluators: list[PlanEvaluator] = [Analytic(), load(job.predictor), Rollout()]
+    evaluators: list[PlanEvaluator] = [Analytic(), load(job.predictor), Rollout(config=FIXED)]
     try:
         return play(job.setting, evaluators, job.constants, requests=job.requests, wrong_fractions=job.wrong_fractions)
     except (InfeasibleError, CapacityError):

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from grainwise.cli.commands import print_json, read_spec
 from grainwise.cli.process_pool import for_each
+from grainwise.cli.profiles import find_shipped
 from grainwise.cli.render import console
-from grainwise.cli.scenarios import find_shipped
 from grainwise.cli.simulate_command import write_file
 from grainwise.domain.errors import CapacityError, ConfigurationError, InfeasibleError
 from grainwise.predictors.features import FEATURES_VERSION
@@ -29,8 +29,8 @@ from grainwise.simulation.sweep import Cell, Swept, read_swept, sweep
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-_CAPACITY_EVERY = 4
-"""The capacity is sought in every so many-th setting: it takes several runs."""
+_CAPACITY_EVERY = 2
+"""The capacity is sought in every second setting: it takes several runs."""
 
 
 class TrainOptions(Struct, frozen=True):

@@ -84,6 +84,7 @@ class Setting(Struct, frozen=True):
             capabilities=self.cluster.capabilities,
             prices=self.cluster.prices,
             objective=self.objective,
+            policies=FIXED.policies,
         )
 
     def app(self, plan: Plan) -> SimulatedApp:
