@@ -4,9 +4,9 @@ from collections import deque
 
 from grainwise.domain.time import Instant, Micros
 
-Step = tuple[int, Instant, Micros, Micros, Micros, Micros]
-"""A function that a request has passed: its mask, the instant at which its result was handled, and along the critical path up
-to there the microseconds of (queue, service, hop, cold)."""
+Step = tuple[int, Instant, Micros, Micros, Micros, Micros, str]
+"""A function that a request has passed: its mask, the instant at which its result was handled, along the critical path up to
+there the microseconds of (queue, service, hop, cold), and the node on which it ran."""
 
 MAX_CHANGES = 256
 
@@ -25,7 +25,7 @@ class Flight:
         self.arrived = arrived
         self.grain = grain
         self.is_counted = is_counted
-        self.last: Step = (0, arrived, 0, 0, 0, 0)
+        self.last: Step = (0, arrived, 0, 0, 0, 0, "")
         self.steps: dict[int, Step] = {}
 
     def base(self, predecessors: int) -> Step:
@@ -37,7 +37,7 @@ class Flight:
         for step in self.steps.values():
             if step[0] & predecessors and (found is None or step[1] >= found[1]):
                 found = step
-        return found or (0, self.arrived, 0, 0, 0, 0)
+        return found or (0, self.arrived, 0, 0, 0, 0, "")
 
 
 class Coverage:

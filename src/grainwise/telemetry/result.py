@@ -141,6 +141,8 @@ class AppResult(Struct, frozen=True):
     ``attainment`` is ``met / offered``: rejections, cancellations and requests that were ``unfinished`` when the run ended are
     misses. ``rejected`` counts by code (``cancelled`` included). ``cdf_ms`` has up to 200 points (latency, fraction of the
     answered requests at or below it). ``offered_per_s`` and ``goodput_per_s`` are over the time in which requests came.
+    ``local_hops_fraction`` is the part of the hops from function to function that stayed on their node, where a hop begins at
+    whatever made the last of its inputs; None where there were none, and in results from before it was counted.
     """
 
     name: str
@@ -165,6 +167,7 @@ class AppResult(Struct, frozen=True):
     regranulations: tuple[Regranulation, ...]
     cdf_ms: tuple[tuple[float, float], ...]
     timeline: Timeline
+    local_hops_fraction: float | None = None
 
     @property
     def meets_slo(self) -> bool:

@@ -285,7 +285,7 @@ class RunRecorder:
         app.in_flight -= 1
         latency = now - flight.arrived
         met = latency <= app.slo_us
-        _, at, queue, service, hop, cold = flight.last
+        _, at, queue, service, hop, cold, _ = flight.last
         queue += now - at
         if flight.is_counted:
             app.latency.add(latency)
@@ -322,7 +322,7 @@ class RunRecorder:
             return
         app.rejected[outcome] = app.rejected.get(outcome, 0) + 1
         if self._on_request is not None:
-            _, _, queue, service, hop, cold = flight.last
+            _, _, queue, service, hop, cold, _ = flight.last
             arrived = flight.arrived
             self._on_request(
                 RequestRow(
@@ -344,6 +344,7 @@ class RunRecorder:
         is_foreign = bool(app.candidates) and mask not in app.masks
         changed_at = app.coverage.changed_at
         flights = self._flights
+        node = instance.node.name
         visits: list[Visit] = []
         items = 0
         for item in action.items:
@@ -357,6 +358,9 @@ class RunRecorder:
             # Before its first step a request stands at its arrival, whatever the function reads.
             if base[0] and not base[0] & predecessors:
                 base = flight.base(predecessors)
+            if base[0]:
+                app.hops += 1
+                app.local_hops += base[6] == node
             queue = now - base[1]
             cold = app.coverage.uncovered_us(mask, base[1], now) if changed_at > base[1] else 0
             visits.append((flight, base, queue - cold, cold))
@@ -369,7 +373,7 @@ class RunRecorder:
         entry = self._end(event.invocation, now)
         if entry is None:
             return
-        _, function, began, _, visits = entry
+        instance, function, began, _, visits = entry
         elapsed = now - began
         service = 0
         for span in event.spans:
@@ -381,6 +385,7 @@ class RunRecorder:
         for flight, base, queue, cold in visits:
             flight.last = flight.steps[mask] = (
                 mask, now, base[2] + queue, base[3] + service, base[4] + hop, base[5] + cold,
+                instance.node.name,
             )  # fmt: skip
             function.queue_us += queue
             function.cold_us += cold

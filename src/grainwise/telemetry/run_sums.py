@@ -181,6 +181,7 @@ class RunApp:
         self.failures: dict[str, int] = {}
         self.latency = Quantiles()
         self.queue_us = self.service_us = self.hop_us = self.cold_us = 0
+        self.hops = self.local_hops = 0
         self.cold_starts = 0
         self.cold_parts = [0, 0, 0, 0]
         self.loads = self.load_us = 0
@@ -259,6 +260,7 @@ class RunApp:
             regranulations=tuple(self.regranulations),
             cdf_ms=tuple((value / 1000, fraction) for value, fraction in self.latency.points(CDF_POINTS)),
             timeline=render_timeline(self.first, self.standings, self.standing(end), width_us),
+            local_hops_fraction=self.local_hops / self.hops if self.hops else None,
         )
 
 
