@@ -24,7 +24,7 @@ Processes = Annotated[int | None, typer.Option(help="At most so many processes; 
 @predictor.command(epilog="Example: grainwise predictor train examples/ocr/app.py --out ocr.predictor.json")
 def train(
     apps: Apps = None,
-    settings: Annotated[int, typer.Option(help="How many settings to simulate.", min=1)] = 400,
+    settings: Annotated[int, typer.Option(help="How many settings to simulate.", min=1)] = 240,
     requests: Annotated[int, typer.Option(help="About how many requests each simulated run has.", min=20)] = 250,
     seed: Seed = 1,
     out: Annotated[Path, typer.Option(help="Where to write the predictor.")] = Path("grainwise.predictor.json"),
