@@ -160,6 +160,21 @@ def test_concurrency_scales_to_zero_where_the_app_allows_it():
     assert not world.next_at
 
 
+def test_without_prewarming_nothing_is_started_before_work_waits():
+    plan = plan_for("chain", (("plus_one", "double", "negate", "plus_one#2"),), max_batch=1)
+    starts = {}
+    for policies in ("no_prewarm", "adaptive"):
+        world = World(chain(1), plans=[plan], config=config(policies))
+        for value in range(200):
+            world.ask(value)
+            world.run_for(25 * MILLISECOND)
+        world.drain()
+        assert_replays(world)
+        starts[policies] = len(world.seen(StartInstance))
+    # Forty requests per second of 24 ms each keep one instance busy without a backlog; headroom asks for a second.
+    assert starts == {"no_prewarm": 1, "adaptive": 2}
+
+
 def test_an_app_may_change_its_set_while_it_is_served():
     world = World(chain(1), max_batch=1, config=config("concurrency"))
     world.ask(1)
