@@ -68,7 +68,8 @@ def test_an_app_of_many_stages_gets_a_plan_and_a_bound(graph: Graph, slo_ms: flo
 
 def test_the_present_granularity_of_a_large_app_is_looked_at() -> None:
     problem = problem_on(chain_graph(17), 900.0)
-    functions = tuple(FunctionPlan((f"s{at}",) if at > 1 else ("s0", "s1")) for at in range(17) if at != 1)
+    groups = [("s0", "s1"), *((f"s{at}",) for at in range(2, 17))]
+    functions = tuple(FunctionPlan(stages, 1.0) for stages in groups)
     table = compute(msgspec.structs.replace(problem, current=Plan("made", functions)))
     assert Plan("made", functions).grain in [option.plan.grain for option in table.options]
 
