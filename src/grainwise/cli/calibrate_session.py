@@ -15,15 +15,14 @@ from grainwise.cli.calibrate_options import CalibrateOptions
 from grainwise.cli.calibrate_render import Outcome, Tell, Try
 from grainwise.cli.calibrate_twin import Twin, door_of, door_us, simulate
 from grainwise.cli.options import read_grain
+from grainwise.cli.problems import Machines, problem_of
 from grainwise.cli.profiles import save_profile
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ConfigurationError, GrainwiseError
-from grainwise.domain.machine import NOMINAL_PRICES
 from grainwise.domain.plan import Grain, Plan, render_grain
 from grainwise.domain.time import SECOND, Instant, Micros
-from grainwise.planning.problem import PlanTable, Problem
-from grainwise.planning.table import compute
-from grainwise.predictors.fit import hop_model, latency_model, workload_of
+from grainwise.planning.problem import PlanTable
+from grainwise.predictors.fit import latency_model
 from grainwise.profiler.facts import today
 from grainwise.profiler.inputs import MOST_SAMPLES
 from grainwise.profiles.artifact import Profile
@@ -35,6 +34,7 @@ from grainwise.runtimes.local.shares import Mechanism, capabilities
 from grainwise.simulation.calibration import Provenance, Trail, calibrate, observe
 from grainwise.simulation.capacity import ATTAINMENT, bisect_rate
 from grainwise.simulation.comparison import Figures, Row, compare, figures, result_of
+from grainwise.simulation.planners import plan as make_plan
 from grainwise.telemetry.result import Kind
 from grainwise.workloads.processes import Poisson
 from grainwise.workloads.traffic import Stream, Traffic, open_arrivals
@@ -146,20 +146,9 @@ class Session:
 
     def _table(self, rate: float) -> PlanTable:
         mechanism = msgspec.convert(self._profile.share_mechanism, Mechanism)
-        return compute(
-            Problem(
-                number=0,
-                app=self._spec,
-                model=latency_model(self._profile, self._spec),
-                hop=hop_model(self._profile),
-                workload=workload_of(self._profile, rate),
-                nodes=(this_node(reserve_cores=reserve_cores(self._options.cores)),),
-                capabilities=capabilities(mechanism, ARENA_MIB << 20),
-                prices=NOMINAL_PRICES,
-                objective="provisioned",
-                grain=self._grain,
-            )
-        )
+        node = this_node(reserve_cores=reserve_cores(self._options.cores))
+        machines = Machines((node,), capabilities(mechanism, ARENA_MIB << 20))
+        return make_plan(problem_of(self._spec, self._profile, machines, rate_per_s=rate, grain=self._grain))
 
     # Runs
 

@@ -1,6 +1,7 @@
 """What the commands do, apart from serving the demo: check, profile, plan, serve."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from contextlib import redirect_stdout
@@ -12,22 +13,17 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from grainwise.cli.options import check_app_file, check_positive, read_grain, read_inputs
-from grainwise.cli.profiles import profile_path, read_profile, save_profile, unfinished_profile
-from grainwise.cli.render import console, render_plan, render_stages, render_table
-from grainwise.domain.app import AppSpec, Slo
+from grainwise.cli.options import check_app_file, read_inputs
+from grainwise.cli.profiles import profile_path, save_profile, unfinished_profile
+from grainwise.cli.render import console, render_stages
+from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ArtifactError
-from grainwise.domain.machine import NOMINAL_PRICES
-from grainwise.domain.plan import Objective, render_grain
+from grainwise.domain.plan import render_grain
 from grainwise.planning.granularity import granularities
-from grainwise.planning.problem import PlanTable, Problem
-from grainwise.planning.table import compute
-from grainwise.predictors.fit import hop_model, latency_model, workload_of
-from grainwise.profiles.artifact import Profile, check
+from grainwise.planning.large import is_large
+from grainwise.profiles.artifact import Profile
 from grainwise.runtimes.loading import load_app
-from grainwise.runtimes.local.machine import require_linux, this_node
-from grainwise.runtimes.local.runtime import ARENA_MIB
-from grainwise.runtimes.local.shares import Mechanism, capabilities
+from grainwise.runtimes.local.machine import require_linux
 
 if TYPE_CHECKING:
     from grainwise.cli.serving import ServeOptions, Serving
@@ -60,9 +56,12 @@ def check_app(app: Path, as_json: bool) -> None:
     if as_json:
         print_json(spec)
         return
-    count = sum(1 for _ in granularities(spec.graph))
+    if is_large(spec.graph):
+        said = "too many granularities to plan each"
+    else:
+        said = f"{sum(1 for _ in granularities(spec.graph))} granularities"
     console().print(render_stages(spec))
-    console().print(f"{len(spec.graph.stages)} stages, {count} granularities. Next: grainwise profile {app}")
+    console().print(f"{len(spec.graph.stages)} stages, {said}. Next: grainwise profile {app}")
 
 
 def profile_app(app: Path, budget: float, inputs: list[Path], out: Path | None, fresh: bool, as_json: bool) -> Profile:
@@ -116,95 +115,6 @@ def profile_app(app: Path, budget: float, inputs: list[Path], out: Path | None, 
     return measured
 
 
-class PlanOutput(Struct, frozen=True):
-    """What ``grainwise plan --json`` prints. ``device_class`` is where the profile was measured."""
-
-    rate_per_s: float
-    slo: Slo
-    device_class: str
-    chosen: str
-    table: PlanTable
-
-
-def plan_output(
-    app: Path,
-    rate: float,
-    slo_ms: float | None,
-    grain: str | None,
-    objective: Objective,
-    cores: float | None,
-    path: Path | None,
-) -> PlanOutput:
-    """Plan an app for this machine, or for one with ``cores``, from its profile.
-
-    Raises:
-        GrainwiseError: the app, its profile or an option cannot be used.
-    """
-    for option, value in (("--rate", rate), ("--slo-ms", slo_ms), ("--cores", cores)):
-        check_positive(option, value)
-    spec = read_spec(app)
-    measured = read_profile(app, path)
-    check(measured, spec=spec, device_class=None)
-    if slo_ms is not None:
-        spec = msgspec.structs.replace(spec, slo=Slo(slo_ms, spec.slo.target))
-    node = this_node()
-    if cores is not None:
-        node = msgspec.structs.replace(node, cpu_cores=cores)
-    mechanism = msgspec.convert(measured.share_mechanism, Mechanism)
-    table = compute(
-        Problem(
-            number=0,
-            app=spec,
-            model=latency_model(measured, spec),
-            hop=hop_model(measured),
-            workload=workload_of(measured, rate),
-            nodes=(node,),
-            capabilities=capabilities(mechanism, ARENA_MIB << 20),
-            prices=NOMINAL_PRICES,
-            objective=objective,
-            grain=read_grain(spec, grain),
-        )
-    )
-    return PlanOutput(rate, spec.slo, measured.device_class, render_grain(table.winner.plan.grain), table)
-
-
-def plan_app(
-    app: Path,
-    rate: float,
-    slo_ms: float | None,
-    grain: str | None,
-    objective: Objective,
-    cores: float | None,
-    path: Path | None,
-    as_json: bool,
-) -> None:
-    """``grainwise plan``.
-
-    Raises:
-        GrainwiseError: see ``plan_output``.
-    """
-    output = plan_output(app, rate, slo_ms, grain, objective, cores, path)
-    if as_json:
-        print_json(output)
-        return
-    spec = msgspec.structs.replace(read_spec(app), slo=output.slo)
-    print_table(output.table, rate, spec, read_profile(app, path))
-
-
-def print_table(table: PlanTable, rate: float, spec: AppSpec, measured: Profile) -> None:
-    """The plan table with the winner, why it won, and on what the figures rest."""
-    shown = console()
-    shown.print(render_table(table, rate, spec.slo, tuple(spec.graph.index_by_name)))
-    winner = table.winner
-    shown.print(("chosen: " if table.is_feasible else "nothing meets the SLO; nearest: ") + render_grain(winner.plan.grain))
-    shown.print(render_plan(winner.plan))
-    shown.print(f"why: {table.because}")
-    if table.nearest:
-        shown.print(table.nearest)
-    error = winner.predicted.error_fraction
-    shown.print(f"measured on {measured.device_class}, held-out error of latency {error:.0%}; prices: {NOMINAL_PRICES.source}")
-
-
 def serve_app(options: "ServeOptions", profile_budget: float, as_json: bool) -> None:
     """``grainwise serve``: until SIGTERM or SIGINT.
 
@@ -213,6 +123,11 @@ def serve_app(options: "ServeOptions", profile_budget: float, as_json: bool) -> 
     """
     require_linux()
     check_app_file(options.app_path)
+    if options.config.evaluator == "learned":
+        # Without its predictor or its library it could never answer, so nothing is measured first.
+        from grainwise.simulation.learning import OVERRIDE, load
+
+        load(os.environ.get(OVERRIDE, ""))
     beside = profile_path(options.app_path)
     is_wanted = not beside.exists() or unfinished_profile(beside) is not None
     if options.profile is None and profile_budget > 0 and is_wanted:
@@ -240,6 +155,8 @@ class ServeAnnouncement(Struct, frozen=True):
     log: str
     device_class: str
     profile_device_class: str
+    policies: str
+    evaluator: str
 
 
 async def _serve(options: "ServeOptions", as_json: bool) -> None:
@@ -285,6 +202,8 @@ def _announcement(serving: "Serving") -> ServeAnnouncement:
         str(serving.log.folder),
         status.device_class,
         status.profile_device_class,
+        status.control.policies,
+        status.control.evaluator,
     )
 
 
@@ -292,6 +211,10 @@ def _announce(serving: "Serving", shown: Console) -> None:
     at = serving.addresses
     shown.print(f"serving {serving.spec.name} at {at.url}/v1/apps/{serving.spec.name} (OIP v2 at {at.url}/v2)")
     shown.print(f"granularity {render_grain(serving.table.winner.plan.grain)}: {serving.table.because}")
+    if not serving.table.is_feasible:
+        shown.print(f"nothing meets the SLO: {serving.table.nearest or 'the nearest is served'}", style="yellow")
+    config = serving.options.config
+    shown.print(f"controlled by the policies {config.policies!r}, plans judged by {config.evaluator}")
     shown.print(f"admin API at {at.admin}; log in {serving.log.folder}")
     if serving.measured.device_class != serving.device_class:
         shown.print(

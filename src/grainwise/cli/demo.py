@@ -21,10 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from grainwise.cli.admin_client import AdminClient, regranulate_and_follow
-from grainwise.cli.commands import PlanOutput, ServeAnnouncement, plan_output, print_json, print_table, profile_app, read_spec
+from grainwise.cli.commands import ServeAnnouncement, print_json, profile_app, read_spec
 from grainwise.cli.load_command import outputs_equal
 from grainwise.cli.load_generator import Call, LoadReport, Sample, run_load, summarise
-from grainwise.cli.profiles import profile_path, read_profile
+from grainwise.cli.plan_command import Planned, PlanOptions, PlanOutput, make_plan, print_table
+from grainwise.cli.profiles import profile_path
 from grainwise.cli.render import console, short_grain, stage_letters
 from grainwise.control.actions import Reject, Respond
 from grainwise.control.events import RequestArrived
@@ -110,13 +111,11 @@ def run_demo(app: Path, budget: float, phase_seconds: float, as_json: bool) -> i
     shown.rule("2. plan: every granularity")
     light_rate, heavy_rate = _rates(app)
     light, heavy = _plan(app, light_rate), _plan(app, heavy_rate)
-    measured = read_profile(app, profile_path(app))
-    spec = read_spec(app)
     if not as_json:
-        print_table(light.table, light_rate, spec, measured)
-        print_table(heavy.table, heavy_rate, spec, measured)
+        print_table(light)
+        print_table(heavy)
     shown.rule("3. serve, load light → heavy → light, re-granulate live")
-    result = asyncio.run(_drive(app, light, heavy, phase_seconds, shown))
+    result = asyncio.run(_drive(app, light.output, heavy.output, phase_seconds, shown))
     if as_json:
         print_json(result)
     else:
@@ -124,8 +123,9 @@ def run_demo(app: Path, budget: float, phase_seconds: float, as_json: bool) -> i
     return 1 if result.problems else 0
 
 
-def _plan(app: Path, rate: float) -> PlanOutput:
-    return plan_output(app, rate, None, None, "provisioned", None, None)
+def _plan(app: Path, rate: float) -> Planned:
+    # What was measured just now, never a profile that ships.
+    return make_plan(PlanOptions(app, rate, profile=profile_path(app)))
 
 
 def _rates(app: Path) -> tuple[float, float]:

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from grainwise.cli import run_entries
+from grainwise.cli.entry_options import AppPath, CostKind, Dwell, Evaluator, Json, Late, ProfilePath, SloMs
 from grainwise.cli.errors import reported
+from grainwise.cli.plan_entry import plan
 from grainwise.cli.predictor_commands import predictor
 from grainwise.cli.trace_commands import traces
 
@@ -24,9 +26,6 @@ cli = typer.Typer(
 cli.add_typer(predictor, name="predictor")
 cli.add_typer(traces, name="trace")
 
-AppPath = Annotated[Path, typer.Argument(metavar="APP", help="The app file, for example examples/ocr/app.py.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-ProfilePath = Annotated[Path | None, typer.Option("--profile", help="A profile; default: the one beside the app file.")]
 AcceptProfile = Annotated[
     bool, typer.Option("--accept-profile", help="Use a profile of another class of machine; every output then says so.")
 ]
@@ -60,22 +59,7 @@ def profile(
         profile_app(app, budget, inputs or [], out, fresh, as_json)
 
 
-@cli.command(epilog="Example: grainwise plan examples/ocr/app.py --slo-ms 800 --rate 5")
-def plan(
-    app: AppPath,
-    rate: Annotated[float, typer.Option(help="Forecast in requests per second.")] = 1.0,
-    slo_ms: Annotated[float | None, typer.Option("--slo-ms", help="Latency SLO; default: the app's own.")] = None,
-    grain: Annotated[str | None, typer.Option(help='"fused", "split", or groups: "a+b | c".')] = None,
-    objective: Annotated[Literal["provisioned", "billed"], typer.Option(help="Which cost to minimise.")] = "provisioned",
-    cores: Annotated[float | None, typer.Option(help="Plan for this many cores; default: this machine's.")] = None,
-    profile_path: ProfilePath = None,
-    as_json: Json = False,
-) -> None:
-    """Show every granularity with its best plan and prediction, which one wins, and why."""
-    with reported():
-        from grainwise.cli.commands import plan_app
-
-        plan_app(app, rate, slo_ms, grain, objective, cores, profile_path, as_json)
+cli.command(epilog="Example: grainwise plan examples/ocr/app.py --slo-ms 800 --rate 5")(plan)
 
 
 @cli.command(epilog="Example: grainwise serve examples/ocr/app.py --port 8000")
@@ -90,9 +74,13 @@ def serve(
     profile_path: ProfilePath = None,
     accept_profile: AcceptProfile = False,
     rate: Annotated[float, typer.Option(help="Forecast for the first plan, requests per second.")] = 1.0,
-    slo_ms: Annotated[float | None, typer.Option("--slo-ms", help="Latency SLO; default: the app's own.")] = None,
+    slo_ms: SloMs = None,
     grain: Annotated[str | None, typer.Option(help="Begin with this granularity.")] = None,
-    objective: Annotated[Literal["provisioned", "billed"], typer.Option(help="Which cost to minimise.")] = "provisioned",
+    objective: CostKind = "provisioned",
+    policy: Annotated[str, typer.Option(help="The policy set that decides.")] = "adaptive",
+    evaluator: Evaluator = "analytic",
+    late: Late = "cheapest",
+    dwell: Dwell = 30.0,
     replan_seconds: Annotated[float, typer.Option(help="Least time between plans; 0: only on command.", min=0)] = 5.0,
     keep_alive_seconds: Annotated[float, typer.Option(help="How long a spare instance may stay idle.", min=0)] = 60.0,
     scale_to_zero: Annotated[bool, typer.Option("--scale-to-zero", help="Keep no instance while the app is idle.")] = False,
@@ -106,18 +94,22 @@ def serve(
     """Serve an app over HTTP: plan, start instances, and re-granulate as the load changes. SIGTERM drains."""
     with reported():
         from grainwise.cli.commands import serve_app
+        from grainwise.cli.options import to_us
         from grainwise.cli.serving import ServeOptions
         from grainwise.domain.config import AppConfig
-        from grainwise.domain.time import SECOND
         from grainwise.gateway.admin import AdminListen, read_token
 
         token = read_token(admin_token_file) if admin_token_file is not None else None
         listen = AdminListen(str(admin_socket) if admin_socket else None, admin_host, admin_port, token)
         config = AppConfig(
             max_requests=max_requests,
-            keep_alive_us=round(keep_alive_seconds * SECOND),
+            keep_alive_us=to_us("--keep-alive-seconds", keep_alive_seconds),
             scale_to_zero=scale_to_zero,
-            replan_us=round(replan_seconds * SECOND),
+            replan_us=to_us("--replan-seconds", replan_seconds),
+            policies=policy,
+            evaluator=evaluator,
+            dwell_us=to_us("--dwell", dwell),
+            late=late,
         )
         options = ServeOptions(
             app,
@@ -239,7 +231,7 @@ def calibrate(
     capacity_seconds: Annotated[float, typer.Option(help="How long each run counts that seeks the capacity.")] = 60.0,
     rate: Annotated[float | None, typer.Option(help="Plan for this rate; default: 60 % of the predicted capacity.")] = None,
     grain: Annotated[str | None, typer.Option(help='"fused", "split", or groups: "a+b | c".')] = None,
-    slo_ms: Annotated[float | None, typer.Option("--slo-ms", help="Latency SLO; default: the app's own.")] = None,
+    slo_ms: SloMs = None,
     profile_path: ProfilePath = None,
     profile_budget: Annotated[float, typer.Option(help="Seconds to profile when there is no profile; 0: refuse.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of the arrivals.", min=0)] = 1,

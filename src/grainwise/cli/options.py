@@ -6,6 +6,7 @@ from pathlib import Path
 from grainwise.domain.app import AppSpec
 from grainwise.domain.errors import ConfigurationError
 from grainwise.domain.plan import Grain
+from grainwise.domain.time import SECOND, Micros
 from grainwise.gateway.errors import FieldError
 from grainwise.gateway.grains import parse_grain
 
@@ -18,6 +19,27 @@ def check_positive(option: str, value: float | None) -> None:
     """
     if value is not None and not 0 < value < math.inf:
         raise ConfigurationError(f"{option} must be a number above 0, not {value:g}")
+
+
+def to_us(option: str, seconds: float) -> Micros:
+    """Seconds of an option as microseconds.
+
+    Raises:
+        ConfigurationError: they are no finite number of 0 or more; the message names the option.
+    """
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError(f"{option} must be a number of seconds, 0 or above, not {seconds:g}")
+    return round(seconds * SECOND)
+
+
+def check_folder_of(option: str, path: Path | None) -> None:
+    """Refuse a file that is to be written where there is no folder.
+
+    Raises:
+        ConfigurationError: the message names the option.
+    """
+    if path is not None and not path.resolve().parent.is_dir():
+        raise ConfigurationError(f"{option} {path}: there is no folder {path.parent}; make it first")
 
 
 def check_app_file(path: Path) -> None:

@@ -39,6 +39,24 @@ def read_profile(app_path: Path, path: Path | None) -> Profile:
     return read(data)
 
 
+def find_shipped(app: Path, profile: Path | None = None) -> Profile:
+    """The profile of an app: the one that is named, measured here, or shipped beside the app file.
+
+    Raises:
+        ArtifactError: there is none, or it cannot be read.
+    """
+    wanted = [profile] if profile is not None else [profile_path(app), app.with_name(f"{app.stem}.profile.json")]
+    for path in wanted:
+        if path.is_file():
+            try:
+                return read(path.read_bytes())
+            except OSError as error:
+                raise ArtifactError(f"the profile {path} cannot be read: {error.strerror}") from error
+    raise ArtifactError(
+        f"there is no profile of {app} (looked at {' and '.join(map(str, wanted))}); run: grainwise profile {app}"
+    )
+
+
 def unfinished_profile(path: Path) -> Profile | None:
     """The profile at ``path``, if it was interrupted and is of this class of machine; of which app is not known yet."""
     try:

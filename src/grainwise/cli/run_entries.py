@@ -1,14 +1,13 @@
 """The entries of the commands about runs, simulated or recorded: simulate, compare, report, observe."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from grainwise.cli.entry_options import CostKind, Dwell, Evaluator, Html, Json, Late, SloMs
 from grainwise.cli.errors import reported
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Write a self-contained page with plots here.")]
 Requests = Annotated[Path | None, typer.Option(help="Write every request here, .parquet or .csv; several runs: a file each.")]
 
 
@@ -33,10 +32,11 @@ def simulate(
         typer.Option("--policy", metavar="NAME[:GRAIN]", help="A policy set, maybe with a granularity; several are compared."),
     ] = None,
     grain: Annotated[str | None, typer.Option(help='Begin with this: "fused", "split", or groups "a+b | c".')] = None,
-    slo_ms: Annotated[float | None, typer.Option("--slo-ms", help="Latency SLO; default: each app's own.")] = None,
-    objective: Annotated[
-        Literal["provisioned", "billed"], typer.Option(help="Which cost the first plan minimises.")
-    ] = "provisioned",
+    slo_ms: SloMs = None,
+    objective: CostKind = "provisioned",
+    evaluator: Evaluator = "analytic",
+    late: Late = "cheapest",
+    dwell: Dwell = 30.0,
     seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 1,
     replications: Annotated[int, typer.Option(help="How many seeds, run over all cores.", min=1)] = 1,
     failures: Annotated[
@@ -55,8 +55,10 @@ def simulate(
 ) -> None:
     """Run the product's controller in virtual time on a pretended cluster: what would this traffic cost there?"""
     with reported():
+        from grainwise.cli.options import to_us
         from grainwise.cli.scenarios import SimulateOptions
         from grainwise.cli.simulate_command import simulate_apps
+        from grainwise.domain.config import AppConfig
 
         options = SimulateOptions(
             apps=tuple(apps),
@@ -75,6 +77,7 @@ def simulate(
             requests=requests,
             html=html,
             out=out,
+            config=AppConfig(evaluator=evaluator, late=late, dwell_us=to_us("--dwell", dwell)),
         )
         simulate_apps(options, as_json)
 

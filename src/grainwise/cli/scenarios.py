@@ -6,23 +6,23 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from grainwise.cli.options import check_positive, read_grain
-from grainwise.cli.profiles import profile_path
+from grainwise.cli.options import check_folder_of, check_positive, read_grain
+from grainwise.cli.problems import Machines, problem_of, refuse_untrained
+from grainwise.cli.profiles import find_shipped
 from grainwise.cli.trial_notes import notes_of
 from grainwise.cli.workload_file import is_file, read_workload
 from grainwise.domain.app import AppSpec, Slo
 from grainwise.domain.config import AppConfig
-from grainwise.domain.errors import ArtifactError, ConfigurationError
-from grainwise.domain.plan import Objective, Plan
-from grainwise.planning.problem import Problem
-from grainwise.planning.table import compute
+from grainwise.domain.errors import ConfigurationError
+from grainwise.domain.plan import Objective
 from grainwise.policies.sets import policy_set
-from grainwise.predictors.fit import hop_model, latency_model, workload_of
+from grainwise.predictors.evaluator import EvaluatorName
 from grainwise.profiles.artifact import Profile, check, digest, read
 from grainwise.simulation.app import SimulatedApp, simulated_app
 from grainwise.simulation.cluster import Cluster, this_machine
 from grainwise.simulation.cluster_file import read_cluster
 from grainwise.simulation.failure_plan import FailurePlan, parse_failures, read_failures
+from grainwise.simulation.planners import plan
 from grainwise.simulation.run import Scenario
 from grainwise.simulation.trial import Trial
 from grainwise.workloads.recorded import TraceSource
@@ -34,7 +34,7 @@ LEAST_RATE_PER_S = 0.01
 
 
 class SimulateOptions(Struct, frozen=True):
-    """What ``grainwise simulate`` was told. ``policies`` are ``NAME`` or ``NAME:GRAIN``."""
+    """What ``grainwise simulate`` was told. ``policies`` are ``NAME`` or ``NAME:GRAIN``, ``config`` is the rest of control."""
 
     apps: tuple[Path, ...]
     cluster: Path | None = None
@@ -52,6 +52,7 @@ class SimulateOptions(Struct, frozen=True):
     requests: Path | None = None
     html: Path | None = None
     out: Path | None = None
+    config: AppConfig = msgspec.field(default_factory=AppConfig)
 
     def __post_init__(self) -> None:
         check_positive("--slo-ms", self.slo_ms)
@@ -61,8 +62,7 @@ class SimulateOptions(Struct, frozen=True):
         if repeated:
             raise ConfigurationError(f"--policy {repeated[0]} is given twice; give each once")
         for option, path in (("--html", self.html), ("--out", self.out), ("--requests", self.requests)):
-            if path is not None and not path.resolve().parent.is_dir():
-                raise ConfigurationError(f"{option} {path}: there is no folder {path.parent}; make it first")
+            check_folder_of(option, path)
         if self.requests is not None and self.requests.suffix.lower() not in (".parquet", ".csv"):
             raise ConfigurationError(f"--requests {self.requests} is neither .parquet nor .csv; rename it")
 
@@ -97,13 +97,16 @@ def make_trials(options: SimulateOptions, traces: TraceSource) -> list[Trial]:
     apps = [_App(path, spec, profiles[name], _rate(traffic, name, traces)) for name, (path, spec) in specs.items()]
     trials: list[Trial] = []
     several = len(settings) * options.replications > 1
-    planned_for: dict[str | None, tuple[SimulatedApp, ...]] = {}
+    # The search alone does not ask who controls the app; what judges beyond it does.
+    evaluator: EvaluatorName = options.config.evaluator
+    planned_for: dict[tuple[str | None, str], tuple[SimulatedApp, ...]] = {}
     # Different granularities may look the same once they are a name of a file, so the settings are numbered.
     for number, (policy, (policies, grain)) in enumerate(zip(options.policies, settings, strict=True), 1):
-        if grain not in planned_for:
-            planned_for[grain] = tuple(_planned(app, cluster, options, grain) for app in apps)
-        config = AppConfig(policies=policies)
-        planned = tuple(app.with_plan(app.plan, config) for app in planned_for[grain])
+        config = msgspec.structs.replace(options.config, policies=policies)
+        key = grain, "" if evaluator == "analytic" else policies
+        if key not in planned_for:
+            planned_for[key] = tuple(_planned(app, cluster, options.objective, grain, config) for app in apps)
+        planned = tuple(app.with_plan(app.plan, config) for app in planned_for[key])
         rated = [(one, app.rate_per_s) for one, app in zip(planned, apps, strict=True)]
         notes = notes_of(cluster, rated, traffic, traces) + _assumed(options)
         for seed in range(options.seed, options.seed + options.replications):
@@ -112,7 +115,7 @@ def make_trials(options: SimulateOptions, traces: TraceSource) -> list[Trial]:
                 Trial(
                     scenario=Scenario(cluster, planned, duration_us, seed, failures, not options.is_cold),
                     traffic=traffic,
-                    policy=policy,
+                    policy=policy if evaluator == "analytic" else f"{policy} by {evaluator}",
                     hardware=_hardware(cluster, apps),
                     digests=_digests(apps, planned),
                     notes=notes,
@@ -145,24 +148,6 @@ def load_failures(text: str | None) -> FailurePlan:
     if text is None:
         return FailurePlan()
     return read_failures(_read(Path(text), "--failures"), text) if is_file(text) else parse_failures(text)
-
-
-def find_shipped(app: Path, profile: Path | None = None) -> Profile:
-    """The profile of an app: the one that is named, measured here, or shipped beside the app file.
-
-    Raises:
-        ArtifactError: there is none, or it cannot be read.
-    """
-    wanted = [profile] if profile is not None else [profile_path(app), app.with_name(f"{app.stem}.profile.json")]
-    for path in wanted:
-        if path.is_file():
-            try:
-                return read(path.read_bytes())
-            except OSError as error:
-                raise ArtifactError(f"the profile {path} cannot be read: {error.strerror}") from error
-    raise ArtifactError(
-        f"there is no profile of {app} (looked at {' and '.join(map(str, wanted))}); run: grainwise profile {app}"
-    )
 
 
 def _read(path: Path, option: str) -> bytes:
@@ -220,26 +205,20 @@ def _rate(traffic: Traffic, app: str, traces: TraceSource) -> float:
     return max(LEAST_RATE_PER_S, mean_rate_per_s(traffic, app, traces))
 
 
-def _planned(app: _App, cluster: Cluster, options: SimulateOptions, grain: str | None) -> SimulatedApp:
+def _planned(app: _App, cluster: Cluster, objective: Objective, grain: str | None, config: AppConfig) -> SimulatedApp:
     """An app with the plan that it is served with at first."""
     profile, spec = app.profile, app.spec
-    hop = cluster.hop or hop_model(profile)
-    table = compute(
-        Problem(
-            number=0,
-            app=spec,
-            model=latency_model(profile, spec),
-            hop=hop,
-            workload=workload_of(profile, app.rate_per_s),
-            nodes=cluster.domain_nodes,
-            capabilities=cluster.capabilities,
-            prices=cluster.prices,
-            objective=options.objective,
-            grain=read_grain(spec, grain),
-        )
+    problem = problem_of(
+        spec,
+        profile,
+        Machines(cluster.domain_nodes, cluster.capabilities, cluster.prices, cluster.hop),
+        rate_per_s=app.rate_per_s,
+        objective=objective,
+        grain=read_grain(spec, grain),
+        config=config,
     )
-    plan: Plan = table.winner.plan
-    return simulated_app(profile, spec, plan, rate_per_s=app.rate_per_s, hop=cluster.hop)
+    refuse_untrained(problem)
+    return simulated_app(profile, spec, plan(problem).winner.plan, rate_per_s=app.rate_per_s, hop=cluster.hop)
 
 
 def _hardware(cluster: Cluster, apps: list[_App]) -> str:

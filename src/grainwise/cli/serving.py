@@ -12,6 +12,7 @@ import psutil
 from msgspec import Struct
 
 from grainwise.cli.options import check_positive, read_grain
+from grainwise.cli.problems import Machines, problem_of, refuse_untrained
 from grainwise.cli.profiles import find_profile
 from grainwise.control.controller import Controller
 from grainwise.control.events import AppDeployed, CapacityChanged, PlanRequested
@@ -22,13 +23,13 @@ from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import CapacityError
 from grainwise.domain.machine import NOMINAL_PRICES, Node
 from grainwise.domain.plan import Grain, Objective
+from grainwise.domain.time import SECOND
 from grainwise.gateway.admin import AdminListen
 from grainwise.gateway.door import HttpDoor
 from grainwise.gateway.limits import Limits
 from grainwise.gateway.server import Addresses, Server
 from grainwise.planning.problem import PlanTable, Problem
-from grainwise.planning.table import compute
-from grainwise.predictors.fit import hop_model, latency_model, workload_of
+from grainwise.policies.sets import policy_set
 from grainwise.predictors.latency import LatencyModel
 from grainwise.profiles.artifact import Profile, digest
 from grainwise.runtimes.driver import Driver
@@ -36,6 +37,7 @@ from grainwise.runtimes.local.machine import this_node
 from grainwise.runtimes.local.runtime import ARENA_MIB, LocalRuntime
 from grainwise.runtimes.log_writer import LogWriter
 from grainwise.runtimes.planner import ProcessPlanner
+from grainwise.simulation.planners import plan as make_plan
 from grainwise.telemetry.accuracy import StageAccuracy
 from grainwise.telemetry.http import HttpCounters
 from grainwise.telemetry.log_folder import segments_in
@@ -68,6 +70,7 @@ class ServeOptions(Struct, frozen=True):
     def __post_init__(self) -> None:
         check_positive("--rate", self.rate_per_s)
         check_positive("--slo-ms", self.slo_ms)
+        policy_set(self.config.policies)
 
 
 class CostStatus(Struct, frozen=True):
@@ -76,6 +79,21 @@ class CostStatus(Struct, frozen=True):
     billed_usd: float
     provisioned_usd: float
     prices: str
+
+
+class ControlStatus(Struct, frozen=True):
+    """By what the app is controlled and what it last came to: why a plan was asked for or not, the verdict, the change."""
+
+    policies: str
+    evaluator: str
+    late: str
+    dwell_s: float
+    grain: str
+    plan_id: str
+    last_ask: str
+    last_verdict: str
+    last_change: str
+    last_refusal: str
 
 
 class ServerStatus(Struct, frozen=True):
@@ -97,6 +115,7 @@ class ServerStatus(Struct, frozen=True):
     profile_device_class: str
     profile_is_of_this_machine: bool
     cost: CostStatus
+    control: ControlStatus
     profile_is_stale: bool = False
     predictions: tuple[StageAccuracy, ...] = ()
 
@@ -149,8 +168,9 @@ class Serving:
             spec = msgspec.structs.replace(declared, slo=Slo(options.slo_ms, declared.slo.target))
         self.spec = spec
         node = this_node(reserve_cores=options.reserve_cores)
-        self._planner = ProcessPlanner(compute, self.driver.post)
+        self._planner = ProcessPlanner(make_plan, self.driver.post)
         problem = self.problem(node, options.rate_per_s, read_grain(spec, options.grain))
+        refuse_untrained(problem)
         answer = await self._planner.solve(problem)
         if answer.table is None:
             raise CapacityError(f"no first plan for {spec.name!r}: {answer.error}")
@@ -203,17 +223,14 @@ class Serving:
 
     def problem(self, node: Node, rate_per_s: float, grain: Grain | None) -> Problem:
         """The planning problem of this app on this machine."""
-        return Problem(
-            number=0,
-            app=self.spec,
-            model=latency_model(self.measured, self.spec),
-            hop=hop_model(self.measured),
-            workload=workload_of(self.measured, rate_per_s),
-            nodes=(node,),
-            capabilities=self.runtime.capabilities,
-            prices=NOMINAL_PRICES,
+        return problem_of(
+            self.spec,
+            self.measured,
+            Machines((node,), self.runtime.capabilities),
+            rate_per_s=rate_per_s,
             objective=self.options.objective,
             grain=grain,
+            config=self.options.config,
         )
 
     def _limits(self) -> Limits:
@@ -235,6 +252,8 @@ class Serving:
             "profile": digest(self.measured),
             "plan": self.table.winner.plan.id,
             "config": _digest_of(self.options.config),
+            "policy": self.options.config.policies,
+            "evaluator": self.options.config.evaluator,
             "predictor": _digest_of(model),
             "device_class": self.device_class,
             "profile_device_class": self.measured.device_class,
@@ -297,8 +316,24 @@ class Serving:
             profile_device_class=self.measured.device_class,
             profile_is_of_this_machine=self.measured.device_class == self.device_class,
             cost=self._cost(),
+            control=self._control(),
             profile_is_stale=any(each.is_stale for each in predictions),
             predictions=predictions,
+        )
+
+    def _control(self) -> ControlStatus:
+        config, now = self.options.config, self.controller.status(self.spec.name)
+        return ControlStatus(
+            config.policies,
+            config.evaluator,
+            config.late,
+            config.dwell_us / SECOND,
+            now.grain,
+            now.plan_id,
+            now.last_ask,
+            now.last_verdict,
+            now.last_change,
+            now.last_refusal,
         )
 
     def _cost(self) -> CostStatus:

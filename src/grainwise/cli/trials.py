@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 
 from grainwise.domain.errors import CapacityError, GrainwiseError
+from grainwise.simulation.planners import plan
 from grainwise.simulation.trial import Trial, run_trial
 from grainwise.telemetry.result import RunResult
 from grainwise.workloads.recorded import TraceSource
@@ -39,7 +40,7 @@ def run_trials(trials: Sequence[Trial], on_progress: OnProgress, processes: int 
     at_once = min(len(trials), processes if processes is not None else _cores())
     if at_once <= 1:
         source = traces()
-        return [run_trial(trial, source, partial(on_progress, at)) for at, trial in enumerate(trials)]
+        return [run_trial(trial, source, partial(on_progress, at), plan) for at, trial in enumerate(trials)]
     context = get_context("spawn")
     channel: Queue[tuple[int, float]] = context.Queue()
     executor = ProcessPoolExecutor(at_once, mp_context=context, initializer=_begin, initargs=(channel,))
@@ -84,4 +85,4 @@ def _run(at: int, trial: Trial) -> RunResult:
     channel = _progress
     if channel is None:
         raise GrainwiseError("a worker of simulations was started without its channel")
-    return run_trial(trial, traces(), lambda done: channel.put((at, done)))
+    return run_trial(trial, traces(), lambda done: channel.put((at, done)), plan)

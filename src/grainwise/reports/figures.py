@@ -84,7 +84,7 @@ def latency_figure(go: Any, runs: Sequence[Run], app: str) -> Any:
         x=[slo_ms, slo_ms], y=[0, 1], mode="lines", name=f"SLO: {100 * target:.4g} % within {slo_ms:g} ms",
         line={"color": SLO_COLOUR, "dash": "dash", "width": 1.5}, hoverinfo="skip",
     )  # fmt: skip
-    _lay_out(figure, "latency of answered requests (ms)", "fraction at or below")
+    lay_out(figure, "latency of answered requests (ms)", "fraction at or below")
     figure.update_layout(yaxis_range=[0, 1.02], yaxis_tickformat=".0%", xaxis_type="log" if is_wide else "linear")
     if not is_wide:
         figure.update_layout(xaxis_rangemode="tozero")
@@ -114,7 +114,7 @@ def rate_figure(go: Any, runs: Sequence[Run], app: str) -> Any:
                 annotation_text=str(number), annotation_position="top left", annotation_font_color=run.colour,
                 annotation_hovertext=escape(f"{change.previous} → {change.grain}"),
             )  # fmt: skip
-    _lay_out(figure, "time (s)", "requests per second")
+    lay_out(figure, "time (s)", "requests per second")
     figure.update_layout(yaxis_rangemode="tozero", hovermode="x unified")
     return figure
 
@@ -139,7 +139,7 @@ def instances_figure(go: Any, runs: Sequence[Run], app: str) -> Any:
                 x=timeline.end_s, y=totals, mode="lines", name=run.name,
                 line={"color": run.colour, "width": 2, "shape": "vh"}, hovertemplate="%{y}",
             )  # fmt: skip
-    _lay_out(figure, "time (s)", "ready instances")
+    lay_out(figure, "time (s)", "ready instances")
     figure.update_layout(yaxis_rangemode="tozero", hovermode="x unified")
     return figure
 
@@ -161,7 +161,7 @@ def cost_figure(go: Any, runs: Sequence[Run], app: str) -> Any:
                 line={"color": run.colour, "width": 2 if dash == "solid" else 1.2, "dash": dash, "shape": "vh"},
                 hovertemplate="%{y:.4g} USD/h",
             )  # fmt: skip
-    _lay_out(figure, "time (s)", "USD per hour")
+    lay_out(figure, "time (s)", "USD per hour")
     figure.update_layout(yaxis_rangemode="tozero", hovermode="x unified")
     return figure
 
@@ -184,7 +184,7 @@ def shares_figure(go: Any, runs: Sequence[Run], app: str) -> Any:
             x=labels, y=[getattr(shares, field) for _, _, shares in rows], name=part, marker_color=colour,
             hovertemplate="%{y:.4g} ms",
         )  # fmt: skip
-    _lay_out(figure, "", "mean ms")
+    lay_out(figure, "", "mean ms")
     figure.update_layout(barmode="stack", bargap=0.35)
     return figure
 
@@ -215,7 +215,7 @@ def gantt_figure(go: Any, run: Run) -> Any:
                 showlegend=bars is warm, marker_color=COLOURS[at % len(COLOURS)], marker_line_width=0, opacity=opacity,
                 hovertext=[_hover(span, until) for _, until, span in bars], hoverinfo="text",
             )  # fmt: skip
-    _lay_out(figure, "time (s)", "instance")
+    lay_out(figure, "time (s)", "instance")
     numbers = sorted({span.instance for span in spans})
     figure.update_layout(barmode="overlay", height=min(1200, max(240, 140 + 18 * len(numbers))))
     if numbers:
@@ -240,7 +240,8 @@ def _per(counts: Sequence[int], widths: Sequence[float]) -> list[float]:
     return [count / width for count, width in zip(counts, widths, strict=True)]
 
 
-def _lay_out(figure: Any, x_title: str, y_title: str) -> None:
+def lay_out(figure: Any, x_title: str, y_title: str) -> None:
+    """Give a figure the looks that all have, and titles to its axes."""
     # Colours that are legible on light and on dark; the page sets its own once it is drawn.
     figure.update_layout(
         template="none", height=320, margin={"l": 60, "r": 16, "t": 40, "b": 46}, paper_bgcolor="rgba(0,0,0,0)",

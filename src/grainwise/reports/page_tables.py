@@ -11,7 +11,7 @@ from grainwise.telemetry.result import AppResult
 Cells = Iterable[str]
 
 
-def _table(head: Cells, rows: Iterable[Cells], title: str = "", kind: str = "card wide") -> str:
+def html_table(head: Cells, rows: Iterable[Cells], title: str = "", kind: str = "card wide") -> str:
     """A table of cells that are escaped already."""
     names = list(head)
     shown = "<tr>" + "".join(f"<th>{cell}</th>" for cell in names) + "</tr>" if any(names) else ""
@@ -57,7 +57,7 @@ def summary_table(runs: Sequence[Run], name: str) -> str:
                 f'<span class="free">{escape(app.grain)}</span>',
             )
         )
-    return _table(head, rows)
+    return html_table(head, rows)
 
 
 def function_table(runs: Sequence[Run], name: str) -> str:
@@ -84,7 +84,7 @@ def function_table(runs: Sequence[Run], name: str) -> str:
                     str(each.cold_starts),
                 )
             )
-    return _table(head, rows, "Functions")
+    return html_table(head, rows, "Functions")
 
 
 def tenant_table(runs: Sequence[Run], name: str) -> str:
@@ -103,7 +103,7 @@ def tenant_table(runs: Sequence[Run], name: str) -> str:
         for own in (tenant.latency,)
     ]
     head = ("tenant", *_run_column(runs, "run"), "attainment", "offered", "answered", "p50 ms", "p95 ms", "p99 ms")
-    return _table(head, rows, "Tenants") if rows else ""
+    return html_table(head, rows, "Tenants") if rows else ""
 
 
 def regranulation_table(runs: Sequence[Run], name: str) -> str:
@@ -113,7 +113,7 @@ def regranulation_table(runs: Sequence[Run], name: str) -> str:
         for run, app in apps_named(runs, name)
         for number, change in enumerate(app.regranulations, start=1)
     ]
-    return _table(("", *_run_column(runs, "run"), "at s", "from", "to"), rows, "Re-granulations") if rows else ""
+    return html_table(("", *_run_column(runs, "run"), "at s", "from", "to"), rows, "Re-granulations") if rows else ""
 
 
 def node_table(runs: Sequence[Run]) -> str:
@@ -130,7 +130,7 @@ def node_table(runs: Sequence[Run]) -> str:
         for node in run.result.nodes
     ]
     return (
-        _table(("node", *_run_column(runs, "run"), "cores", "allocated", "busy of what was allocated"), rows, "Nodes")
+        html_table(("node", *_run_column(runs, "run"), "cores", "allocated", "busy of what was allocated"), rows, "Nodes")
         if rows
         else ""
     )
@@ -161,7 +161,7 @@ def comparison_section(comparison: Comparison) -> str:
         "± is the half-width of the 95 % interval over seeds; differences are paired where seeds are common. "
         "Of twenty differences, one may look resolved by chance."
     )
-    table = _table(head, rows)
+    table = html_table(head, rows)
     return f'<h2>Side by side</h2><p>{escape(comparison.headline)}. {note}</p><div class="cards">{table}</div>'
 
 
@@ -182,4 +182,4 @@ def provenance_section(runs: Sequence[Run]) -> str:
         rows.extend((name, *_run_column(runs, run.name), escape(value)) for name, value in facts.items() if value)
     if not rows:
         return ""
-    return '<h2>Made of</h2><div class="cards">' + _table(("", *_run_column(runs, "run"), ""), rows) + "</div>"
+    return '<h2>Made of</h2><div class="cards">' + html_table(("", *_run_column(runs, "run"), ""), rows) + "</div>"

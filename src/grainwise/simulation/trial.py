@@ -12,6 +12,8 @@ from grainwise.control.actions import Action
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event
 from grainwise.domain.time import Instant
+from grainwise.planning.problem import PlanTable, Problem
+from grainwise.planning.table import compute
 from grainwise.reports.rows import open_requests
 from grainwise.simulation.log_file import END, NOTES, ORIGIN, TENANTS, LogFile
 from grainwise.simulation.run import START, Scenario, Simulation
@@ -41,13 +43,19 @@ class Trial(Struct, frozen=True):
     log: Path | None = None
 
 
-def run_trial(trial: Trial, traces: TraceSource, on_progress: Progress | None = None) -> RunResult:
+def run_trial(
+    trial: Trial,
+    traces: TraceSource,
+    on_progress: Progress | None = None,
+    compute: Callable[[Problem], PlanTable] = compute,
+) -> RunResult:
     """Run a trial; memory does not grow with the number of requests.
 
     Args:
         trial: what is run.
         traces: where the traffic's traces are.
         on_progress: called now and then with the fraction that is over.
+        compute: answers planning problems; ``planners.plan`` asks the evaluator that an app names, the search alone does not.
 
     Raises:
         CapacityError: an app does not become ready on the cluster.
@@ -69,6 +77,7 @@ def run_trial(trial: Trial, traces: TraceSource, on_progress: Progress | None = 
             on_offer=tenants.offer if tenants else None,
             append=log.append if log is not None else None,
             observers=(watch.observe,),
+            compute=compute,
         )
         watch.simulation = simulation
         if log is not None:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from command_line import CHAIN, TEXT_APP, chain_app, grainwise, profile_of
 
-from grainwise.cli.commands import PlanOutput
+from grainwise.cli.plan_command import PlanOutput
 from grainwise.cli.profiles import profile_path, read_profile, save_profile, unfinished_profile
 from grainwise.domain.errors import ArtifactError
 from grainwise.domain.plan import render_grain
