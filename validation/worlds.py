@@ -20,7 +20,12 @@ from grainwise.workloads.traffic import Arrival, Stream, Traffic, open_arrivals
 
 NO_HOP = HopModel(0.0, 0.0, 0.0, 0.0, 10.0)
 PATIENT = AppConfig(
-    max_requests=1_000_000, replan_us=0, wait_bound_fraction=0.0, patience_us=100_000 * SECOND, keep_alive_us=100_000 * SECOND
+    policies="fixed",
+    max_requests=1_000_000,
+    replan_us=0,
+    wait_bound_fraction=0.0,
+    patience_us=100_000 * SECOND,
+    keep_alive_us=100_000 * SECOND,
 )
 """Nobody is refused, nobody gives up, no batch waits for more, no plan changes."""
 ROOMY = Cluster("roomy", (ClusterNode(Node("n0", 64.0, 65_536.0)),), Network("n0"))

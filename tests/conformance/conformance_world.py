@@ -207,7 +207,7 @@ async def world(
                     plan,
                     opened.capabilities,
                     NOMINAL_PRICES,
-                    config or AppConfig(replan_us=0),
+                    config or AppConfig(replan_us=0, policies="fixed"),
                 )
             )
             made = World(opened, driver, log, door)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conformance_world import load_app, run, world
 
+from grainwise.domain.config import AppConfig
 from worlds.grains import legal_grains
 
 APPS = Path(__file__).parent / "apps"
@@ -95,5 +96,20 @@ def test_every_kind_of_value_crosses_every_edge(platform, folder, is_split):
                     assert counts == wanted_counts
                     assert [crop["box"]["score"] for crop in crops] == [crop.box.score for crop in wanted_crops]
                     assert [list(crop["pixels"]) for crop in crops] == [list(crop.pixels) for crop in wanted_crops]
+
+    run(main())
+
+
+@pytest.mark.parametrize("shape", ["chain", "diamond", "fan", "nested", "choice_within", "several"])
+def test_extents_decided_at_dispatch_give_what_the_eager_flow_gives(platform, folder, shape):
+    path = shape_file(folder, shape)
+
+    async def main():
+        config = AppConfig(replan_us=0, policies="adaptive")
+        async with world(platform, path, folder, config=config, instances=2) as served:
+            flow = served.opened.app._flow
+            requests = ARGUMENTS.get(shape) or [(value,) for value in range(7)]
+            answers = await asyncio.gather(*(served.ask(*arguments) for arguments in requests))
+            assert answers == [flow(*arguments) for arguments in requests]
 
     run(main())

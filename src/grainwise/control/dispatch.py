@@ -93,17 +93,18 @@ class Dispatcher:
             while queue.items and idle and self._one(app, queue, idle, held):
                 pass
 
-    def _urgency(self, candidate: tuple[AppState, FunctionQueue]) -> float:
-        """The latest instant at which the head of a queue should start."""
+    def _urgency(self, candidate: tuple[AppState, FunctionQueue]) -> tuple[float, float]:
+        """The latest instant at which the head of a queue should start; or when it is due, and what is longest first."""
         app, queue = candidate
         head = queue.head()
         if head is None:
-            return 0.0
+            return 0.0, 0.0
         compiled = self._core.compiled(app, head.plan)
+        remaining_us = compiled.remaining_us[head.group]
         if compiled.extents is not None:
             # What is begun is finished first: to start others in between would make all of them late.
-            return head.due
-        return head.due - compiled.remaining_us[head.group]
+            return head.due, -remaining_us
+        return head.due - remaining_us, 0.0
 
     def _one(self, app: AppState, queue: FunctionQueue, idle: dict[int, Instance], held: list[str]) -> bool:
         """One invocation from this queue; False when it has to wait.

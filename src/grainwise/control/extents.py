@@ -19,6 +19,7 @@ from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
 from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.granularity import explain_illegal
 from grainwise.planning.joint import Step
+from grainwise.planning.lattice import descendants
 from grainwise.planning.options import SHARES
 from grainwise.planning.staircase import Staircases, build
 from grainwise.policies.extent import Offer
@@ -75,6 +76,7 @@ class Extents:
         self._built: dict[tuple[int, int], Staircases] = {}
         self._offers: dict[tuple[int, int, int, int], tuple[Offer, ...]] = {}
         self._ancestors = _ancestors(self._graph)
+        self._from = tuple(1 << at | after for at, after in enumerate(descendants(self._graph.predecessors)))
         for function in plan.functions:
             for mask in _extents_of(self._graph, self._graph.mask(function.stages)):
                 self._functions[mask] = function
@@ -107,12 +109,13 @@ class Extents:
         """The first steps for ``items`` that wait for stage ``head`` of requests that have run ``done``.
 
         Args:
-            done: mask of stages; those that ``head`` waits for are added.
+            done: mask of stages; those that ``head`` waits for are added, and ``head`` and what follows it left out: of a
+                fan-out that has been joined, what nobody reads may still be to come.
             head: a stage.
             items: how many wait, so that no larger batch is offered.
             side: how many instances could share them.
         """
-        done |= self._ancestors[head]
+        done = (done | self._ancestors[head]) & ~self._from[head]
         requests = max(1, int(items / max(self._scenario.workload.items[head], 1e-9))) if self._is_scoped(head) else items
         level = self._levels[0]
         for each in self._levels:

@@ -128,7 +128,7 @@ def play(
             judgements = evaluator.judge(problem, plans)
             seconds = time.perf_counter() - began
             answers.append(
-                _answer(evaluator.name, fraction, cells, plans, decide(judgements, cells[0].target), seconds, judgements)
+                _answer(evaluator.name, fraction, cells, plans, best_judged(judgements, cells[0].target), seconds, judgements)
             )
     for name in CONSTANTS:
         at = _constant(name, cells, constants)
@@ -150,7 +150,7 @@ def play(
     )
 
 
-def decide(judgements: Sequence[Judgement], target: float) -> int:
+def best_judged(judgements: Sequence[Judgement], target: float) -> int:
     """The place of the plan to choose, as ``planning.judged`` does it where there is no present plan.
 
     The cheapest that reaches the target, else of those that attain as much as the best one; of the same cost the first.

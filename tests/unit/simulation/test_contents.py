@@ -11,6 +11,7 @@ from grainwise.control.actions import Action, Respond
 from grainwise.control.events import Event, InvocationDone
 from grainwise.control.invariants import Monitor, check_state
 from grainwise.domain.app import AppSpec
+from grainwise.domain.config import AppConfig
 from grainwise.domain.extent import make_extent
 from grainwise.domain.machine import Node
 from grainwise.domain.plan import Grain
@@ -55,7 +56,9 @@ def kinds_of(shape: str) -> tuple[Kind, ...]:
 
 def executions(shape: str, grain: Grain, kinds: tuple[Kind, ...]) -> tuple[Counter[int], int]:
     """Executions of each stage when one request of each kind is simulated, and how many were answered."""
-    app = simulated(SHAPES[shape](), grain, kinds=kinds, max_batch=4, service_us=[100.0] * len(kinds[0].counts))
+    config = AppConfig(replan_us=0, policies="fixed")
+    calls = [100.0] * len(kinds[0].counts)
+    app = simulated(SHAPES[shape](), grain, kinds=kinds, max_batch=4, service_us=calls, config=config)
     name = app.spec.name
     monitor, seen, answered = Monitor(), Counter[int](), 0
 
