@@ -46,7 +46,9 @@ def train(
 def evaluate(
     apps: Apps = None,
     settings: Annotated[int, typer.Option(help="How many settings to hold the evaluators against.", min=1)] = 60,
-    requests: Annotated[int, typer.Option(help="About how many requests the run has that tells the truth.", min=20)] = 2000,
+    requests: Annotated[
+        int, typer.Option(help="About how many requests each of the runs has that tell the truth.", min=20)
+    ] = 1000,
     seed: Seed = 1,
     wrong: Annotated[
         str, typer.Option(help="Percent by which the run times are wrong that evaluators are given.")

@@ -8,7 +8,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from grainwise.simulation.contest import WITHIN_ATTAINMENT, WITHIN_COST, Round, Standing
+from grainwise.simulation.contest import REPLICATIONS, WITHIN_ATTAINMENT, WITHIN_COST, Round, Standing
 
 _PACKAGES = ("grainwise", "lightgbm", "numpy")
 
@@ -91,7 +91,7 @@ def _notes(report: ContestReport) -> list[str]:
     apps = f"made apps and {', '.join(report.apps)} with other run times" if report.apps else "made apps"
     return [
         f"{report.settings} settings of {apps}, seed {report.seed}: {report.saturated} saturated (no candidate attains half), "
-        f"{report.left_out} left out (no plan fits). The truth of each candidate is one run of about "
+        f"{report.left_out} left out (no plan fits). The truth of each candidate is the mean of {REPLICATIONS} runs of about "
         f"{report.requests} requests.",
         "",
         "As good as the best: it attains at most "

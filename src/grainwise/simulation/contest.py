@@ -21,6 +21,9 @@ WITHIN_ATTAINMENT = 0.01
 WITHIN_COST = 0.02
 """A pick is as good as the best one within this much of attainment, as a fraction, and of cost, relative to the best."""
 
+REPLICATIONS = 3
+"""Runs that tell the truth of a candidate: what autoscaling costs differs much from run to run."""
+
 CONSTANTS = ("constant", "fused", "split")
 """Entrants that look at nothing: the granularity that was best most often in training, all in one function, each in its own."""
 
@@ -108,7 +111,7 @@ def play(
         setting: held out: of no app that anybody was trained on.
         evaluators: who judges.
         constants: by number of stages the granularity of the entrant ``constant``, see ``learning.constants``.
-        requests: about how many requests the run has that tells the truth.
+        requests: about how many requests each of the ``REPLICATIONS`` runs has that tell the truth.
         wrong_fractions: by how much the run times that evaluators are given are wrong; the truth stays.
 
     Raises:
@@ -117,7 +120,7 @@ def play(
         ArtifactError: a predictor was trained for another app.
     """
     options = candidates(setting.problem)
-    cells = sweep(setting, requests=requests)
+    cells = sweep(setting, requests=requests, replications=REPLICATIONS)
     plans = [option.plan for option in options]
     answers: list[Answer] = []
     for fraction in wrong_fractions:

@@ -115,13 +115,14 @@ def capacity_per_s(setting: Setting, plan: Plan, first: float, *, seed: int, req
     return bisect_rate(attains, first, resolution=_CAPACITY_RESOLUTION, most=8 * first)
 
 
-def sweep(setting: Setting, *, requests: int, is_capacity_sought: bool = False) -> tuple[Cell, ...]:
+def sweep(setting: Setting, *, requests: int, is_capacity_sought: bool = False, replications: int = 1) -> tuple[Cell, ...]:
     """Simulate every candidate of a setting.
 
     Args:
         setting: what is simulated.
         requests: about how many requests a run has.
         is_capacity_sought: of the first candidate the capacity is found too, which takes several runs.
+        replications: runs of each candidate, with arrivals of their own; the outcome is their mean.
 
     Raises:
         InfeasibleError: no plan of any granularity fits the machines.
@@ -129,6 +130,7 @@ def sweep(setting: Setting, *, requests: int, is_capacity_sought: bool = False) 
     """
     problem = setting.problem
     duration_us = setting.duration_us(requests)
+    seeds = [setting.seed, *(derive_seed(setting.seed, "again", at) for at in range(1, replications))]
     cells: list[Cell] = []
     for at, option in enumerate(candidates(problem)):
         capacity = None
@@ -145,11 +147,20 @@ def sweep(setting: Setting, *, requests: int, is_capacity_sought: bool = False) 
                 pattern=pattern(problem, option.plan),
                 features=features(problem, option.plan, option.predicted),
                 predicted=option.predicted,
-                outcome=simulate(setting, option.plan, seed=setting.seed, duration_us=duration_us),
+                outcome=_mean([simulate(setting, option.plan, seed=seed, duration_us=duration_us) for seed in seeds]),
                 capacity_per_s=capacity,
             )
         )
     return tuple(cells)
+
+
+def _mean(outcomes: Sequence[Outcome]) -> Outcome:
+    count = len(outcomes)
+    return Outcome(
+        sum(each.attainment for each in outcomes) / count,
+        sum(each.billed_usd_per_hour for each in outcomes) / count,
+        sum(each.provisioned_usd_per_hour for each in outcomes) / count,
+    )
 
 
 def best(cells: Sequence[Cell]) -> int:
