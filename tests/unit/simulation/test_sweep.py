@@ -10,7 +10,7 @@ from grainwise.planning.granularity import granularities
 from grainwise.predictors.analytic import Analytic
 from grainwise.predictors.evaluator import Band, Judgement
 from grainwise.predictors.features import FEATURES
-from grainwise.simulation.contest import CONSTANTS, decide, play, standings
+from grainwise.simulation.contest import CONSTANTS, best_judged, play, standings
 from grainwise.simulation.settings import MOST_PER_S, Setting, draw_setting, wrong
 from grainwise.simulation.sweep import Cell, Outcome, best, is_saturated, sweep
 
@@ -95,11 +95,11 @@ def judged(attainment: float, usd: float, width: float = 0.0) -> Judgement:
 
 
 def test_a_decision_takes_the_cheapest_that_reaches_the_target() -> None:
-    assert decide([judged(0.99, 3), judged(0.95, 2), judged(0.8, 1)], 0.9) == 1
-    assert decide([judged(0.5, 3), judged(0.7, 2), judged(0.6, 1)], 0.9) == 1
+    assert best_judged([judged(0.99, 3), judged(0.95, 2), judged(0.8, 1)], 0.9) == 1
+    assert best_judged([judged(0.5, 3), judged(0.7, 2), judged(0.6, 1)], 0.9) == 1
     # Of the same cost within the error the first in the order of the search.
-    assert decide([judged(0.99, 1.01, 0.05), judged(0.99, 1.0, 0.05)], 0.9) == 0
-    assert decide([judged(0.695, 1, 0.05), judged(0.7, 2, 0.05)], 0.9) == 0
+    assert best_judged([judged(0.99, 1.01, 0.05), judged(0.99, 1.0, 0.05)], 0.9) == 0
+    assert best_judged([judged(0.695, 1, 0.05), judged(0.7, 2, 0.05)], 0.9) == 0
 
 
 class Cheapest:
