@@ -151,17 +151,18 @@ def cells() -> list[Cell]:
     return [cell(*setting) for setting in product(LOADS, SLO_FACTORS, HOPS_US, MEMORIES_MIB)]
 
 
+def line(cell: Cell) -> str:
+    points, saved = cell.gain(cell.best)
+    fixed = ", ".join(f"{grain}: {attainment:.3f} / {usd:.4f}" for grain, (attainment, usd) in cell.fixed.items())
+    return (
+        f"load {cell.load:g}, SLO {cell.slo_factor:g}, hop {cell.hop_us:g} us, {cell.memory_mib:g} MiB: {fixed}; "
+        f"best {cell.best}; adaptive {cell.adaptive[0]:.3f} / {cell.adaptive[1]:.4f} ({points:+.1f} points, {saved:+.1f} % saved)"
+    )
+
+
 def report(cells: list[Cell]) -> str:
     """Every cell, and gains over the best fixed granularity of each cell and over each that is the same everywhere."""
-    lines = []
-    for each in cells:
-        points, saved = each.gain(each.best)
-        fixed = ", ".join(f"{grain}: {attainment:.3f} / {usd:.4f}" for grain, (attainment, usd) in each.fixed.items())
-        lines.append(
-            f"load {each.load:g}, SLO {each.slo_factor:g}, hop {each.hop_us:g} us, {each.memory_mib:g} MiB: {fixed}; "
-            f"best {each.best}; adaptive {each.adaptive[0]:.3f} / {each.adaptive[1]:.4f} ({points:+.1f} points, "
-            f"{saved:+.1f} % saved)"
-        )
+    lines = [line(each) for each in cells]
     lines.append(summary("the best of each cell", [each.gain(each.best) for each in cells]))
     for grain in sorted({grain for each in cells for grain in each.fixed}):
         lines.append(summary(grain, [each.gain(grain) for each in cells if grain in each.fixed]))
@@ -171,8 +172,8 @@ def report(cells: list[Cell]) -> str:
 def summary(over: str, gains: list[tuple[float, float]]) -> str:
     points, saved = zip(*gains, strict=True)
     return (
-        f"over {over}, {len(gains)} cells: {statistics.fmean(points):+.1f} points and {statistics.fmean(saved):+.1f} % saved on "
-        f"the mean, {max(points):+.1f} and {max(saved):+.1f} % at most, {min(points):+.1f} and {min(saved):+.1f} % at least"
+        f"over {over}, {len(gains)} cells: {statistics.fmean(points):+.1f} points and {statistics.fmean(saved):+.1f} % saved "
+        f"on the mean, {max(points):+.1f} and {max(saved):+.1f} % at most, {min(points):+.1f} and {min(saved):+.1f} % at least"
     )
 
 
