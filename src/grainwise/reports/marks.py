@@ -5,15 +5,17 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from grainwise.predictors.samples import SAMPLES
+
 WIDTH, HEIGHT = 72, 14
 BAR_WIDTH = 40
 _PARTS = " ▏▎▍▌▋▊▉"
 """Eighths of a cell."""
 
-NINES = 4
-"""So many nines of attainment are told apart: what is above stands at the top."""
+NINES = math.log10(SAMPLES)
+"""So many nines of attainment a prediction tells apart: what is above stands at the top."""
 
-_TICKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
+_TICKS = (0.0, 0.5, 0.9, 0.99)
 
 
 class Mark(Struct, frozen=True):
@@ -27,7 +29,7 @@ class Mark(Struct, frozen=True):
 
 def height_of(attainment: float) -> float:
     """Where an attainment stands, in nines: 0.9 at 1, 0.99 at 2, at most ``NINES``."""
-    return min(float(NINES), -math.log10(max(1.0 - attainment, 1e-12)))
+    return min(NINES, -math.log10(max(1.0 - attainment, 1e-12)))
 
 
 def scatter(marks: Sequence[Mark], x_label: str, bound: float = 0.0) -> list[str]:
@@ -42,8 +44,7 @@ def scatter(marks: Sequence[Mark], x_label: str, bound: float = 0.0) -> list[str
     left, right = min(xs), max(xs)
     span = (right - left) or max(abs(right), 1e-9) * 0.1
     heights = [height_of(mark.attainment) for mark in marks]
-    bottom = float(math.floor(min(heights)))
-    top = min(float(NINES), float(math.floor(max(heights))) + 1) if max(heights) < NINES else float(NINES)
+    bottom, top = max(float(math.floor(min(heights) - 0.1)), 0.0), NINES
     rows = [[" "] * WIDTH for _ in range(HEIGHT)]
     if bound > 0:
         at = round((bound - left) / span * (WIDTH - 1))
@@ -55,7 +56,9 @@ def scatter(marks: Sequence[Mark], x_label: str, bound: float = 0.0) -> list[str
         column = min(round((mark.x - left) / span * (WIDTH - 1)), WIDTH - len(mark.text))
         row = rows[_row(heights[place], bottom, top)]
         row[column : column + len(mark.text)] = list(mark.text)
-    labels = {_row(height_of(tick), bottom, top): f"{100 * tick:g}%" for tick in _TICKS if bottom <= height_of(tick) <= top}
+    labels = {0: "all"} | {
+        _row(height_of(tick), bottom, top): f"{100 * tick:g}%" for tick in _TICKS if bottom <= height_of(tick) <= top
+    }
     lines = [f"{labels.get(at, ''):>7} ┤{''.join(row)}".rstrip() for at, row in enumerate(rows)]
     ends = f"{left:.4g}", f"{right:.4g}"
     gap = WIDTH - len(ends[0]) - len(ends[1])

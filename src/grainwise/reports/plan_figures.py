@@ -13,7 +13,7 @@ from grainwise.reports.stairs import Stairs
 LEAST_MISSED = 1 / SAMPLES
 """The least fraction of missed requests that a prediction tells from none: what is drawn for none."""
 
-_TICKS = (1.0, 0.5, 0.1, 0.01, 0.001, 0.0001)
+_TICKS = (1.0, 0.5, 0.1, 0.01)
 MAX_EXTENTS = 24
 
 
@@ -42,7 +42,7 @@ def frontier_figure(go: Any, found: Frontier, letters: Mapping[str, str]) -> Any
             x=found.bound_usd_per_hour, line={"color": "#7f7f7f", "dash": "dot", "width": 1.5}, annotation_text="bound",
             annotation_position="bottom right",
         )  # fmt: skip
-    shown = [tick for tick in _TICKS if LEAST_MISSED <= tick <= 10 * max(missed)]
+    shown = [tick for tick in _TICKS if tick <= 10 * max(missed)]
     figure.update_layout(
         yaxis_type="log", yaxis_autorange="reversed", yaxis_tickvals=[*shown, LEAST_MISSED],
         yaxis_ticktext=[*(f"{100 * (1 - tick):g} %" for tick in shown), "all"], height=460,
@@ -66,7 +66,7 @@ def _frontier(
             mode="lines+markers+text" if wanted else "markers+text",
             name=f"{name}, on the frontier" if wanted else name,
             line={"color": colour, "width": 2, "shape": "hv"}, marker={"color": colour, "size": 9 if wanted else 7},
-            opacity=opacity, text=[escape(shorten(short(point.grain, letters))) for point, _, _ in own],
+            opacity=opacity, text=[_label(point, wanted, letters) for point, _, _ in own],
             textposition="top right", textfont={"size": 10},
             hovertext=[
                 f"{escape(point.name)}<br>{cost:.4f} USD/h, {attainment:.2%}<br>{escape(point.lacks)}"
@@ -74,6 +74,11 @@ def _frontier(
             ],
             hoverinfo="text",
         )  # fmt: skip
+
+
+def _label(point: Point, is_on: bool, letters: Mapping[str, str]) -> str:
+    """A granularity on the frontier, or the chosen one, by its stages; another by its number in the table, so that it fits."""
+    return escape(shorten(short(point.grain, letters))) if is_on or point.number == 1 else str(point.number)
 
 
 def _bands(figure: Any, found: Frontier) -> None:
@@ -105,13 +110,16 @@ def capacity_figure(go: Any, found: Frontier, letters: Mapping[str, str]) -> Any
     points = [each for each in listed(found) if each.capacity_per_s is not None]
     names = [escape(shorten(short(each.grain, letters))) for each in points]
     figure.add_bar(
-        x=names, y=[each.capacity_per_s for each in points],
+        y=names, x=[each.capacity_per_s for each in points], orientation="h",
         marker_color=[COLOURS[2] if each.number == 1 else COLOURS[0] for each in points],
         marker_opacity=[1.0 if each.is_on_frontier or each.number == 1 else 0.45 for each in points],
-        hovertext=[escape(each.name) for each in points], hovertemplate="%{hovertext}: %{y:.2f}/s<extra></extra>",
+        hovertext=[escape(each.name) for each in points], hovertemplate="%{hovertext}: %{x:.2f}/s<extra></extra>",
     )  # fmt: skip
-    lay_out(figure, "", f"requests/s at {CAPACITY_TARGET:.0%} attainment")
-    figure.update_layout(showlegend=False, bargap=0.35, xaxis_type="category")
+    lay_out(figure, f"requests/s at {CAPACITY_TARGET:.0%} attainment", "")
+    figure.update_layout(
+        showlegend=False, bargap=0.35, yaxis_type="category", yaxis_autorange="reversed", yaxis_automargin=True,
+        yaxis_dtick=1, height=140 + 20 * len(points),
+    )  # fmt: skip
     return figure
 
 
