@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +152,19 @@ async def serve(app: Path, folder: Path, **options: Any) -> AsyncIterator[Live]:
         assert serving.runtime.store.live_bytes == 0, f"{serving.runtime.store.live_bytes} bytes are live"
     finally:
         await serving.close()
-    left = {child.pid for child in psutil.Process().children(recursive=True)} - before
+    left = _left(before)
     assert not left, f"processes {left} are left"
     replay_elsewhere(log)
+
+
+def _left(before: set[int]) -> set[int]:
+    """The processes that are new; what those from before have started belongs to another server, which may still run."""
+    left = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if not before & {child.pid, *(parent.pid for parent in child.parents())}:
+                left.add(child.pid)
+    return left
 
 
 def replay_elsewhere(log: Path) -> None:
