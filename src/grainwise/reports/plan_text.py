@@ -41,7 +41,7 @@ def frontier_table(found: Frontier, letters: Mapping[str, str]) -> Table:
         is_chosen = point.number == 1
         shown.add_row(
             str(point.number),
-            ("✔" if is_chosen else " ") + mark_of(found, point),
+            (_sign(point) if is_chosen else " ") + mark_of(found, point),
             short(point.grain, letters),
             *cells,
             style="bold" if is_chosen else None,
@@ -71,6 +71,10 @@ def _is_on(found: Frontier, point: Point) -> bool:
 def short(grain: Grain, letters: Mapping[str, str]) -> str:
     """A granularity in letters where there are some."""
     return " | ".join("".join(letters[stage] for stage in group) for group in grain) if letters else render_grain(grain)
+
+
+def _sign(chosen: Point) -> str:
+    return "✔" if chosen.meets_slo else "≈"
 
 
 def _capacity(point: Point) -> str:

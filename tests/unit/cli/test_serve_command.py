@@ -22,6 +22,11 @@ REFUSED = {
     "an arena below the least": (["--arena-mib", "1"], 2, "arena-mib"),
     "no request at a time": (["--max-requests", "0"], 2, "max-requests"),
     "an unknown objective": (["--objective", "fame"], 2, "objective"),
+    "a policy set that is none": (["--policy", "nosuch"], 2, "residency"),
+    "a model that is none": (["--evaluator", "oracle"], 2, "rollout"),
+    "a dwell time that is no number": (["--dwell", "nan"], 2, "dwell"),
+    "replanning at no time": (["--replan-seconds", "inf"], 2, "--replan-seconds"),
+    "what nobody does with late requests": (["--late", "hide"], 2, "cheapest"),
     "a key that is none": (["--scale-to-one"], 2, "scale-to-one"),
 }
 

@@ -10,6 +10,8 @@ from command_line import CHAIN, ROOT, chain_app, grainwise, profile_of
 
 from grainwise.cli.scenarios import SimulateOptions, make_trials
 from grainwise.cli.trials import run_trials, traces
+from grainwise.domain.config import AppConfig
+from grainwise.domain.time import SECOND
 from grainwise.profiles.artifact import read, write
 
 SHORT = ("--workload", "poisson:40:3s")
@@ -303,3 +305,27 @@ def test_an_app_given_twice(app, tmp_path):
     again.write_text(app.read_text())
     said = grainwise("simulate", app, again)
     assert said.code == 2 and "are both the app 'chain'" in said.words
+
+
+def test_who_judges_and_the_rest_of_control_are_those_of_the_options(app):
+    said = grainwise(
+        "simulate", app, "--workload", "poisson:20:2s", "--policy", "residency", "--policy", "extent:split",
+        "--evaluator", "rollout", "--late", "drop", "--dwell", "7", "--json",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    names = [each["name"] for each in said.json["settings"]]
+    assert names == ["residency by rollout", "extent:split by rollout"]
+    config = AppConfig(evaluator="rollout", late="drop", dwell_us=7 * SECOND)
+    options = SimulateOptions((app,), workload="poisson:20:2s", policies=("extent:split",), config=config)
+    (trial,) = make_trials(options, traces())
+    assert trial.scenario.apps[0].config == msgspec.structs.replace(config, policies="extent")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [(("--evaluator", "oracle"), "rollout"), (("--dwell", "nan"), "dwell"), (("--policy", "nosuch:split"), "residency")],
+)
+def test_control_that_is_none_is_refused(app, options, word):
+    said = grainwise("simulate", app, *SHORT, *options)
+    assert said.code == 2
+    assert word in said.words
