@@ -156,7 +156,8 @@ def line(cell: Cell) -> str:
     fixed = ", ".join(f"{grain}: {attainment:.3f} / {usd:.4f}" for grain, (attainment, usd) in cell.fixed.items())
     return (
         f"load {cell.load:g}, SLO {cell.slo_factor:g}, hop {cell.hop_us:g} us, {cell.memory_mib:g} MiB: {fixed}; "
-        f"best {cell.best}; adaptive {cell.adaptive[0]:.3f} / {cell.adaptive[1]:.4f} ({points:+.1f} points, {saved:+.1f} % saved)"
+        f"best {cell.best}; adaptive {cell.adaptive[0]:.3f} / {cell.adaptive[1]:.4f} "
+        f"({points:+.1f} points, {saved:+.1f} % saved)"
     )
 
 
@@ -165,7 +166,7 @@ def report(cells: list[Cell]) -> str:
     lines = [line(each) for each in cells]
     lines.append(summary("the best of each cell", [each.gain(each.best) for each in cells]))
     for grain in sorted({grain for each in cells for grain in each.fixed}):
-        lines.append(summary(grain, [each.gain(grain) for each in cells if grain in each.fixed]))
+        lines += [summary(grain, [each.gain(grain) for each in cells if grain in each.fixed])]
     return "\n".join(lines)
 
 
