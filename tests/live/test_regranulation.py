@@ -6,6 +6,7 @@ from grainwise.cli.load_command import outputs_equal
 from grainwise.cli.load_generator import Call, run_load, summarise
 from grainwise.control.actions import Invoke, LoadStages, Reject, Respond, StartInstance
 from grainwise.control.events import RequestArrived
+from grainwise.domain.config import AppConfig
 from grainwise.domain.time import SECOND
 from grainwise.workloads.arrivals import Phase, arrivals
 
@@ -28,6 +29,8 @@ GRAINS = (
 )
 RATE_PER_S = 60.0
 ANSWERS_PER_CHANGE = 40
+FUNCTIONS = AppConfig(replan_us=0, policies="fixed")
+"""Every invocation runs a whole function, so that what runs says which granularity is served."""
 
 
 class Steps:
@@ -51,7 +54,7 @@ class Steps:
 
 def test_ten_changes_under_load_lose_repeat_and_spoil_nothing(tmp_path):
     async def main():
-        async with serve(TEXT_APP, tmp_path, grain="fused") as live:
+        async with serve(TEXT_APP, tmp_path, grain="fused", config=FUNCTIONS) as live:
             steps = Steps(live.serving.spec.graph)
             live.serving.driver.observe(steps)
             call = Call(live.url, TEXT, "application/json", lambda body: outputs_equal(body, WORDS))

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from grainwise.control.events import ItemRange
 from grainwise.domain.because import Because
+from grainwise.domain.plan import Plan
 from grainwise.domain.time import Instant, Micros
 from grainwise.domain.values import Payload
 from grainwise.planning.problem import Problem
@@ -129,6 +130,14 @@ class ComputePlan(Struct, frozen=True, tag=True):
     because: Because
 
 
+class AdoptPlan(Struct, frozen=True, tag=True):
+    """New requests of ``app`` follow ``plan`` from now on. Nobody has to perform it: the log says when, and why."""
+
+    app: str
+    plan: Plan
+    because: Because
+
+
 class WakeAt(Struct, frozen=True, tag=True, gc=False):
     """Send ``Wake`` at ``at``. The latest ``WakeAt`` replaces every earlier one."""
 
@@ -146,5 +155,6 @@ Action = (
     | Respond
     | Reject
     | ComputePlan
+    | AdoptPlan
     | WakeAt
 )

@@ -81,7 +81,10 @@ class Extents:
             for mask in _extents_of(self._graph, self._graph.mask(function.stages)):
                 self._functions[mask] = function
                 self._facts[mask] = facts = group_facts(self._scenario, mask)
-                self._useful[mask] = _useful(facts)
+                self._useful[mask] = useful = _useful(facts)
+                if function.device_fraction and not facts.extent.scope:
+                    # On a device the memory for a batch was planned with the function.
+                    self._useful[mask] = min(useful, function.max_batch)
         self._levels = _powers(max(self._useful.values()))
         whole = group_facts(self._scenario, self._graph.all_mask)
         alone = stage_times_us(self._scenario, whole, 1.0, 1.0, max(each.device_fraction for each in plan.functions))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from grainwise.control.actions import (
     Action,
+    AdoptPlan,
     ComputePlan,
     Invoke,
     KillInstance,
@@ -48,6 +49,7 @@ from grainwise.domain.machine import Node
 from grainwise.domain.values import Payload
 
 EPSILON = 1e-6
+EXPLAINED = StartInstance | StopInstance | KillInstance | LoadStages | Invoke | Reject | ComputePlan | AdoptPlan
 
 
 class InvariantError(GrainwiseError):
@@ -176,7 +178,7 @@ class Monitor:
             self._invocations.pop(killed.invocation, None)
             killed.invocation = 0
         because = getattr(action, "because", None)
-        needs = isinstance(action, StartInstance | StopInstance | KillInstance | LoadStages | Invoke | Reject | ComputePlan)
+        needs = isinstance(action, EXPLAINED)
         if needs and (because is None or not because.rule):
             raise InvariantError(f"5: {action} does not say why")
 

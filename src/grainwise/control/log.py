@@ -13,7 +13,7 @@ from grainwise.control.events import Event
 from grainwise.domain.errors import ArtifactError
 from grainwise.domain.time import Instant
 
-LOG_SCHEMA = 2
+LOG_SCHEMA = 3
 
 
 class Header(Struct, frozen=True, tag="header"):

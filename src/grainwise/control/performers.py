@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from grainwise.control.actions import (
+    AdoptPlan,
     CancelInvocation,
     ComputePlan,
     Invoke,
@@ -93,5 +94,6 @@ def routes(
         Respond: door.respond,
         Reject: door.reject,
         ComputePlan: planner.compute,
+        AdoptPlan: lambda action: None,
         WakeAt: wake_at,
     }

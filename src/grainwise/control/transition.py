@@ -11,6 +11,7 @@ with cold starts.
 
 from collections.abc import Sequence
 
+from grainwise.control.actions import AdoptPlan
 from grainwise.control.core import Core
 from grainwise.control.devices import device_views
 from grainwise.control.endings import Endings
@@ -228,6 +229,7 @@ class Regranulation:
         app.refusals.pop(render_grain(app.plan.grain), None)
         app.last_refusal = ""
         app.last_change = transition.by
+        self._core.emit(AdoptPlan(app.deployed.app.name, app.plan, Because(transition.by)))
         self._endings.retire_plan(app, before)
         self._scaler.review_at(app, self._core.now)
 

@@ -4,7 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import UNSET, UnsetType
 
-from grainwise.control.actions import Action, Invoke, KillInstance, LoadStages, Reject, Respond, StartInstance, StopInstance
+from grainwise.control.actions import (
+    Action,
+    AdoptPlan,
+    Invoke,
+    KillInstance,
+    LoadStages,
+    Reject,
+    Respond,
+    StartInstance,
+    StopInstance,
+)
 from grainwise.control.events import (
     AppDeployed,
     CapacityChanged,
@@ -15,7 +25,6 @@ from grainwise.control.events import (
     InvocationDone,
     InvocationFailed,
     ModelReady,
-    PlanReady,
     RequestArrived,
     RequestCancelled,
     StagesLoaded,
@@ -30,7 +39,6 @@ from grainwise.telemetry.timeline import Bins, Standing, thin
 
 MAX_TENANTS = 64
 OTHER = "other"
-MAX_CANDIDATES = 16
 
 
 Visit = tuple[Flight, Step, Micros, Micros]
@@ -89,7 +97,6 @@ class RunRecorder:
             InstanceFailed: self.instances.fail,
             InstanceStopped: self.instances.stopped,
             StagesLoaded: self.instances.loaded,
-            PlanReady: self._plan_ready,
         }
         self._on_action: dict[type, Callable[..., None]] = {
             Invoke: self._invoke,
@@ -99,6 +106,7 @@ class RunRecorder:
             StopInstance: self.instances.stop,
             KillInstance: self.instances.stop,
             LoadStages: self.instances.load,
+            AdoptPlan: self._adopt,
         }
 
     def observe(self, event: Event, actions: list[Action], now: Instant) -> None:
@@ -213,7 +221,6 @@ class RunRecorder:
             app.standings = self._empty_bins(app)
         elif known.graph == event.app.graph:
             known.model = event.model
-            known.candidates.append(event.plan.grain)
 
     def _empty_bins(self, app: RunApp) -> list[Standing]:
         """The bins that had ended before an app was deployed."""
@@ -233,29 +240,12 @@ class RunRecorder:
         if app is not None:
             app.model = event.model
 
-    def _plan_ready(self, event: PlanReady, now: Instant) -> None:
-        app = self.apps.get(event.app)
-        if app is None or not event.table.options:
-            return
-        grain = event.table.winner.plan.grain
-        if not app.candidates or app.candidates[-1] != grain:
-            app.candidates.append(grain)
-            del app.candidates[:-MAX_CANDIDATES]
-
-    def _change_grain(self, app: RunApp, mask: int, flight: Flight, now: Instant) -> None:
-        """An extent that the present granularity lacks runs for a request that arrived under it: it has changed."""
-        if flight.arrived < app.grain_since and flight.grain != app.grain:
-            return
-        graph = app.graph
-        for grain in reversed(app.candidates):
-            if any(graph.mask(group) == mask for group in grain):
-                previous = app.grain
-                app.take_grain(grain, now)
-                app.candidates.clear()
-                flight.grain = app.grain
-                if self._is_counting:
-                    app.regranulations.append(Regranulation((now - self._origin) / SECOND, previous, app.grain))
-                return
+    def _adopt(self, action: AdoptPlan, now: Instant) -> None:
+        app = self.apps[action.app]
+        previous = app.grain
+        app.take_grain(action.plan.grain)
+        if self._is_counting and app.grain != previous:
+            app.regranulations.append(Regranulation((now - self._origin) / SECOND, previous, app.grain))
 
     # Requests
 
@@ -302,7 +292,7 @@ class RunRecorder:
                 self._on_request(
                     RequestRow(
                         action.request, app.name, flight.tenant, flight.arrived - self._origin, latency,
-                        "ok", met, queue, service, hop, cold, _followed(flight, app),
+                        "ok", met, queue, service, hop, cold, flight.grain,
                     )
                 )  # fmt: skip
 
@@ -327,7 +317,7 @@ class RunRecorder:
             self._on_request(
                 RequestRow(
                     request, app.name, flight.tenant, arrived - self._origin, now - arrived, outcome, False, queue, service,
-                    hop, cold, _followed(flight, app),
+                    hop, cold, flight.grain,
                 )
             )  # fmt: skip
 
@@ -341,7 +331,6 @@ class RunRecorder:
         mask = action.extent
         function = app.functions.get(mask) or app.function(mask, now)
         predecessors = function.predecessors
-        is_foreign = bool(app.candidates) and mask not in app.masks
         changed_at = app.coverage.changed_at
         flights = self._flights
         node = instance.node.name
@@ -352,8 +341,6 @@ class RunRecorder:
             flight = flights.get(item.request)
             if flight is None:
                 continue
-            if is_foreign:
-                self._change_grain(app, mask, flight, now)
             base = flight.last
             # Before its first step a request stands at its arrival, whatever the function reads.
             if base[0] and not base[0] & predecessors:
@@ -411,10 +398,3 @@ class RunRecorder:
 
     def _invocation_failed(self, event: InvocationFailed, now: Instant) -> None:
         self._end(event.invocation, now)
-
-
-def _followed(flight: Flight, app: RunApp) -> str:
-    """The granularity of a request. The present one is known from its first invocation on, which is after an arrival."""
-    if flight.grain != app.grain and flight.steps and all(mask in app.masks for mask in flight.steps):
-        return app.grain
-    return flight.grain

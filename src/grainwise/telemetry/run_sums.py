@@ -166,12 +166,9 @@ class RunApp:
         self.model: LatencyModel = deployed.model
         self.coverage = Coverage()
         self.functions: dict[int, FunctionSums] = {}
-        self.masks: frozenset[int] = frozenset()
         self.grain = ""
-        self.grain_since = now
-        self.candidates: list[Grain] = []
         self.in_flight = 0
-        self.take_grain(deployed.plan.grain, now)
+        self.take_grain(deployed.plan.grain)
         self.begin(now)
 
     def begin(self, now: Instant) -> None:
@@ -192,11 +189,9 @@ class RunApp:
         self.first = self.standing(now)
         self.standings: list[Standing] = []
 
-    def take_grain(self, grain: Grain, now: Instant) -> None:
+    def take_grain(self, grain: Grain) -> None:
         """Requests are served in this granularity from now on."""
-        self.masks = frozenset(self.graph.mask(group) for group in grain)
         self.grain = render_grain(grain)
-        self.grain_since = now
 
     def function(self, mask: int, now: Instant) -> FunctionSums:
         """The sums of a function, made when it is first seen."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from grainwise.control.actions import ComputePlan, Invoke, KillInstance, LoadStages, StartInstance, StopInstance
+from grainwise.control.actions import AdoptPlan, ComputePlan, Invoke, KillInstance, LoadStages, StartInstance, StopInstance
 from grainwise.control.events import AppDeployed, PlanFailed, PlanReady, PlanRequested
 from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import NOMINAL_PRICES, Node
@@ -319,3 +319,11 @@ def test_another_declaration_of_a_served_app_is_refused():
     )  # fmt: skip
     assert world.state_of().deployed == deployed
     assert "another declaration" in world.status().last_refusal
+
+
+def test_the_log_says_when_another_plan_is_followed_and_why():
+    world = World(chain())
+    world.regranulate(SPLIT)
+    adopted = world.seen(AdoptPlan)
+    assert [action.plan.grain for action in adopted] == [SPLIT]
+    assert "on command" in adopted[0].because.render()

@@ -76,7 +76,8 @@ def test_an_invocation_that_waits_for_another_queues() -> None:
 
 def test_waiting_for_a_first_instance_is_cold_and_only_while_none_is_ready() -> None:
     rows: list[RequestRow] = []
-    world, _ = watched(chain(), grains=(FUSED,), warm=False, max_batch=1, on_request=rows.append)
+    config = AppConfig(replan_us=0, policies="fixed")
+    world, _ = watched(chain(), grains=(FUSED,), warm=False, max_batch=1, on_request=rows.append, config=config)
     world.run_for(40 * MILLISECOND)
     world.ask(1)
     world.ask(2)
