@@ -6,13 +6,10 @@ of its own, the same for all its ways, which run one after the other in an order
 server's process; attainment is what it saw, cost is what the controller's log says.
 """
 
-import json
-import math
 import random
-import runpy
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,24 +18,20 @@ import msgspec
 import uvloop
 from msgspec import Struct
 
-from benchmarks.live_tables import FIXED, Outcome, Setting, checks, table
+from benchmarks.live_cases import Case, calls_of, exchanges_of, simulate
+from benchmarks.live_tables import FIXED, Outcome, Setting, checks, simulated_table, table
 from benchmarks.measuring import ForeignLoad, Result, now_text, this_machine
 from grainwise.cli.calibrate_twin import Twin
-from grainwise.cli.load_generator import Call, run_load, summarise
+from grainwise.cli.load_generator import run_load, summarise
 from grainwise.cli.log_results import result_of_log
 from grainwise.cli.serving import ServeOptions, Serving
 from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import ArtifactError
-from grainwise.domain.plan import Plan, render_grain
-from grainwise.domain.time import SECOND, Instant
-from grainwise.planning.problem import Problem
+from grainwise.domain.plan import render_grain
+from grainwise.domain.time import SECOND
 from grainwise.runtimes.local.machine import this_node
 from grainwise.runtimes.log_writer import read_log
 from grainwise.simulation.planners import plan as make_plan
-from grainwise.simulation.run import START, Scenario, Simulation
-from grainwise.telemetry.run_recorder import RunRecorder
-from grainwise.workloads.arrivals import Phase, arrivals
-from grainwise.workloads.traffic import Arrival
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 APPS = ("ocr/app", "vision/expanded_classification")
@@ -46,43 +39,11 @@ EVALUATORS = ("analytic", "rollout")
 PHASES = ((0.15, 8.0), (0.85, 5.0), (0.15, 13.0), (0.85, 4.0))
 """Loads and their seconds. A load is a part of what all cores carry with all stages in one function, by the profile."""
 QUICK_PHASES = ((0.15, 1.5), (0.85, 1.5))
-BUDGET_S, OVERHEAD_S, MOST_ROUNDS = 800.0, 8.0, 4
+BUDGET_S, OVERHEAD_S, MOST_ROUNDS = 850.0, 5.0, 4
 """The time for all runs, what a run takes beside its load, and the most rounds."""
 TIMES = AppConfig(replan_us=2 * SECOND, dwell_us=10 * SECOND, keep_alive_us=10 * SECOND)
 """Of every way. Shorter than by default, as the trace is: within it bursts end, and changes have time to pay."""
-NEAR = 1e-3
-"""Floats of an answer may differ by so much from those of the flow in plain Python, which runs other batches."""
-
-
-class Exchange(Struct, frozen=True):
-    """A request and the output that is right."""
-
-    body: bytes
-    content_type: str
-    wanted: object
-
-
-class Case(Struct, frozen=True):
-    """One app with all that its runs have in common. ``plans`` are of every granularity, the planner's first choice first."""
-
-    path: Path
-    exchanges: tuple[Exchange, ...]
-    problem: Problem
-    plans: tuple[Plan, ...]
-    twin: Twin
-    rate_per_s: float
-    capacity_per_s: float
-    phases: tuple[tuple[float, float], ...]
-
-    @property
-    def name(self) -> str:
-        """Of the app."""
-        return self.problem.app.name
-
-    def arrivals(self, seed: int) -> list[Instant]:
-        """When requests are due in a round, in microseconds."""
-        phases = tuple(Phase(load * self.capacity_per_s, round(seconds * SECOND)) for load, seconds in self.phases)
-        return list(arrivals(phases, "poisson", seed))
+FIXED_CONFIG = msgspec.structs.replace(TIMES, policies="fixed")
 
 
 class Way(Struct, frozen=True):
@@ -101,7 +62,7 @@ def measure(is_quick: bool) -> Result:
     seeds = (1,) if is_quick else (1, 2)
     ways, simulated = {}, {}
     for case in cases:
-        simulated[case.name] = {render_grain(plan.grain): _simulate(case, plan, seeds) for plan in case.plans}
+        simulated[case.name] = {render_grain(plan.grain): simulate(case, plan, FIXED_CONFIG, seeds) for plan in case.plans}
         ways[case.name] = _ways(case, simulated[case.name])
     if is_quick:
         ways = {name: _few(found) for name, found in ways.items()}
@@ -141,7 +102,10 @@ def measure(is_quick: bool) -> Result:
         this_machine(),
         is_quick,
         round(foreign.median, 3),
-        tuple(table(setting, note) for setting in settings),
+        (
+            *(table(setting, note) for setting in settings),
+            *(simulated_table(case.name, simulated[case.name], len(seeds)) for case in cases),
+        ),
         tuple(check for setting in settings for check in checks(setting)),
         {"settings": msgspec.to_builtins(settings), "simulated": simulated, "phases": cases[0].phases},
     )
@@ -151,13 +115,12 @@ async def _case(app: str, phases: tuple[tuple[float, float], ...]) -> Case:
     """Everything about an app; it is served once, so that all answers have been right before anything is measured."""
     path = EXAMPLES / f"{app}.py"
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        exchanges = pool.submit(_exchanges, path).result()
+        exchanges = pool.submit(exchanges_of, path).result()
     with tempfile.TemporaryDirectory() as folder:
-        config = msgspec.structs.replace(TIMES, policies="fixed")
-        serving = await Serving.open(_options(path, Path(folder), config, 1.0))
+        serving = await Serving.open(_options(path, Path(folder), FIXED_CONFIG, 1.0))
         try:
             await serving.ready()
-            calls = _calls(serving, exchanges)
+            calls = calls_of(exchanges, serving.addresses.url, serving.spec.name)
             first = summarise(await run_load(calls, [0] * len(calls)))
             if first.right < len(calls):
                 raise ArtifactError(
@@ -178,69 +141,12 @@ async def _case(app: str, phases: tuple[tuple[float, float], ...]) -> Case:
     return Case(path, exchanges, problem, plans, twin, mean * capacity, capacity, phases)
 
 
-def _exchanges(path: Path) -> tuple[Exchange, ...]:
-    """What is posted and what is right: known text for OCR, for vision what the flow says in plain Python."""
-    sys.path.insert(0, str(path.parent))
-    if path.parent.name == "ocr":
-        from pictures import pictures
-
-        return tuple(Exchange(each.content, each.media_type, list(each.expected)) for each in pictures())
-    from scenes import scenes
-
-    flow = runpy.run_path(str(path))[path.stem]
-    return tuple(Exchange(each.tobytes(), "application/octet-stream", msgspec.to_builtins(flow(each))) for each in scenes())
-
-
 def _options(path: Path, log: Path, config: AppConfig, rate_per_s: float, grain: str | None = None) -> ServeOptions:
     """With the profile that the example ships, whose machine the data name."""
     profile = path.with_suffix(".profile.json")
     return ServeOptions(
         path, port=0, profile=profile, accept_profile=True, log=log, config=config, rate_per_s=rate_per_s, grain=grain
     )  # fmt: skip
-
-
-def _calls(serving: Serving, exchanges: Sequence[Exchange]) -> list[Call]:
-    url = f"{serving.addresses.url}/v1/apps/{serving.spec.name}"
-    return [Call(url, each.body, each.content_type, _judge(each.wanted)) for each in exchanges]
-
-
-def _judge(wanted: object) -> Callable[[bytes], bool]:
-    return lambda body: _is_alike(next(iter(json.loads(body)["outputs"].values()), None), wanted)
-
-
-def _is_alike(found: object, wanted: object) -> bool:
-    """Whether two JSON values are the same but for the last digits of their floats."""
-    match found, wanted:
-        case (dict(), dict()):
-            return found.keys() == wanted.keys() and all(_is_alike(found[key], wanted[key]) for key in wanted)
-        case (list(), list()):
-            return len(found) == len(wanted) and all(map(_is_alike, found, wanted))
-        case (float(), float()):
-            return math.isclose(found, wanted, abs_tol=NEAR)
-    return found == wanted
-
-
-def _simulate(case: Case, plan: Plan, seeds: Sequence[int]) -> tuple[float, float]:
-    """Attainment and provisioned USD per hour of a fixed granularity, simulated under the arrivals of these rounds."""
-    met = offered = 0
-    usd = hours = 0.0
-    kinds = len(case.twin.app.kinds)
-    app = case.twin.app.with_plan(plan, msgspec.structs.replace(TIMES, policies="fixed"))
-    for seed in seeds:
-        instants = case.arrivals(seed)
-        recorder = RunRecorder("simulated", start=START)
-        simulation = Simulation(
-            Scenario(case.twin.cluster, (app,), round(sum(seconds for _, seconds in case.phases) * SECOND), seed),
-            (Arrival(at, case.name) for at in instants),
-            kind_of=lambda number: (number - 1) % kinds,
-            observers=(recorder.observe,),
-        )
-        simulation.run()
-        found = recorder.result()
-        of = found.app(case.name)
-        met, offered = met + of.met, offered + of.offered
-        usd, hours = usd + of.cost.provisioned_usd, hours + found.duration_s / 3600
-    return round(met / max(1, offered), 5), round(usd / hours, 6)
 
 
 def _ways(case: Case, simulated: dict[str, tuple[float, float]]) -> list[Way]:
@@ -256,10 +162,7 @@ def _ways(case: Case, simulated: dict[str, tuple[float, float]]) -> list[Way]:
         (by_simulator, "best by simulation"),
     ):
         roles.setdefault(grain, []).append(role)
-    fixed = [
-        Way(f"{FIXED}{grain}", msgspec.structs.replace(TIMES, policies="fixed"), tuple(found), grain)
-        for grain, found in roles.items()
-    ]
+    fixed = [Way(f"{FIXED}{grain}", FIXED_CONFIG, tuple(found), grain) for grain, found in roles.items()]
     adaptive = [
         Way(f"adaptive, {name}", msgspec.structs.replace(TIMES, policies="adaptive", evaluator=name)) for name in EVALUATORS
     ]
@@ -278,7 +181,7 @@ async def _run(case: Case, way: Way, seed: int) -> Outcome:
         try:
             await serving.ready()
             began = serving.driver.now()
-            samples = await run_load(_calls(serving, case.exchanges), case.arrivals(seed))
+            samples = await run_load(calls_of(case.exchanges, serving.addresses.url, case.name), case.arrivals(seed))
             status = serving.controller.status(case.name)
         finally:
             await serving.close()

@@ -9,6 +9,7 @@ from benchmarks.measuring import Check, Table
 
 FIXED = "fixed: "
 MOST_POINTS, MOST_COST = 3.0, 10.0
+SHOWN = 4
 SAME_POINTS = 1.0
 """Attainments that differ by no more are called the same."""
 
@@ -105,6 +106,20 @@ def _row(way: str, roles: Sequence[str], runs: Sequence[Outcome]) -> tuple[str, 
         f"{sum(run.right for run in runs)} of {sum(run.offered for run in runs)}",
         f"{statistics.median(run.foreign_cores for run in runs):.2f}",
     )
+
+
+def simulated_table(app: str, found: dict[str, tuple[float, float]], rounds: int) -> Table:
+    """The granularities that are best in simulation, with fused and split: attainment, provisioned USD per hour."""
+    most = max(attained for attained, _ in found.values())
+    by_rank = sorted(found, key=lambda name: (found[name][0] < most - SAME_POINTS / 100, found[name][1]))
+    ends = (min(found, key=lambda name: name.count(" | ")), max(found, key=lambda name: name.count(" | ")))
+    shown = [name for at, name in enumerate(by_rank) if at < SHOWN or name in ends]
+    rows = tuple((name, f"{found[name][0]:.1%}", f"{found[name][1]:.4f}") for name in shown)
+    note = (
+        f"the same arrivals and requests as in the first {rounds} round{'s' if rounds > 1 else ''}, beside nothing else; "
+        f"{len(shown)} of {len(found)} granularities: those within a point of the best by cost, with fused and split"
+    )
+    return Table(f"{app}, every granularity fixed (simulated)", ("granularity", "in time", "provisioned $/h"), rows, note)
 
 
 def checks(setting: Setting) -> list[Check]:
