@@ -111,6 +111,10 @@ def make_extent(graph: Graph, mask: int) -> Extent:
                 note(source)
     for source in graph.outputs:
         note(source)
+    for each, node in enumerate(graph.eaches):
+        # How often a body runs is read from its list, whether a stage of it reads the elements or not.
+        if graph.body_masks[each] & ~mask:
+            note(node.over)
     outputs: list[Source] = [
         Output(index) for index in stages if graph.stages[index].scope == scope and Output(index) in read_outside
     ]
