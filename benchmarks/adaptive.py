@@ -108,7 +108,7 @@ def measure(is_quick: bool) -> Result:
         *(f"adaptive, {name}" for name in ADAPTIVE),
     )
     note = (
-        f"means over {len(seeds)} seeds of {REQUESTS} requests or so: attainment / thousandths of a dollar provisioned per hour, "
+        f"means over {len(seeds)} seeds of {REQUESTS} requests or so: attainment / thousandths of a dollar provisioned an hour, "
         f"for adaptive (changes of granularity per run); simulated on {NODE.cpu_cores:g} cores"
     )
     foreign.end()
@@ -151,7 +151,7 @@ def _run(profile: Profile, spec: AppSpec, first: Plan, rate: float, seed: int, p
     duration_s = REQUESTS / rate
     traffic = Traffic("adaptive", (Stream(spec.name, Poisson(rate)),), duration_s)
     trial = Trial(Scenario(CLUSTER, (app,), round(duration_s * SECOND), seed), traffic, policies, "simulated")
-    found = run_trial(trial, trace_source())
+    found = run_trial(trial, trace_source(), compute=plan)
     of = found.app(spec.name)
     return Run(of.attainment, of.cost.provisioned_usd / found.duration_s * 3600, len(of.regranulations))
 

@@ -10,7 +10,7 @@ from benchmarks.measuring import QUIET_CORES, Result
 
 FOLDER = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parent / "RESULTS.md"
-ORDER = ("hop", "fused", "controller", "door", "http", "memory", "live", "soak")
+ORDER = ("hop", "fused", "controller", "door", "http", "memory", "adaptive", "live", "soak")
 
 
 def save(result: Result) -> Path:

@@ -24,6 +24,9 @@ HUNG_FLOOR: Micros = 2 * SECOND
 
 RATE_WINDOW_S = 2
 
+ROOMY = 2.0
+"""So many times the cores of an invocation must be free on the node of its inputs for it to be preferred."""
+
 MOST_SIDE = 4
 """More instances than this to share a fan-out make no difference to what is on offer."""
 
@@ -160,9 +163,10 @@ class Dispatcher:
         core = self._core
         group = compiled.flows.groups[head.group]
         policies = core.policies[app.deployed.app.name]
+        home = self._home(core.state.requests[head.request], compiled, head, group.function.cpu_cores)
         while True:
             able_nodes = [each for each in idle.values() if each.node not in held] if held else idle.values()
-            instance = policies.route(queue.mask, able_nodes)
+            instance = policies.route(queue.mask, able_nodes, home)
             if instance is None:
                 return False
             node = core.state.nodes[instance.node]
@@ -234,7 +238,7 @@ class Dispatcher:
         ]
         instance = able[0]
         if len(able) > 1:
-            home = self._home(request, compiled, head) if len(nodes) > 1 else ""
+            home = self._home(request, compiled, head, cores)
             instance = policies.route(mask, able, home) or instance
         usable = nodes[instance.node].usable_cores
         cores = cores if cores < usable else usable
@@ -252,8 +256,14 @@ class Dispatcher:
         """Whether the values of these sources are there for the first item of a range."""
         return all((number, *_place(head, flows.sources[number].depth)) in request.values for number in needs)
 
-    def _home(self, request: Request, compiled: Compiled, head: Waiting) -> str:
-        """The node on which most of what the head reads lies; empty where that is not known."""
+    def _home(self, request: Request, compiled: Compiled, head: Waiting, cores: float) -> str:
+        """The node on which most of what the head reads lies; empty where that is not known or is of no use.
+
+        A node that this invocation would fill is none to prefer: whoever comes next would wait there while others are idle.
+        """
+        nodes = self._core.state.nodes
+        if len(nodes) < 2:
+            return ""
         flows = compiled.flows
         group = flows.groups[head.group]
         nbytes: dict[str, int] = {}
@@ -263,7 +273,8 @@ class Dispatcher:
                 home = request.homes.get((source, *_place(head, flows.sources[source].depth)))
                 if home is not None:
                     nbytes[home] = nbytes.get(home, 0) + sum(ref.nbytes for ref in payload.refs)
-        return max(nbytes, key=lambda name: (nbytes[name], name), default="")
+        home = max(nbytes, key=lambda name: (nbytes[name], name), default="")
+        return home if home in nodes and nodes[home].free_cores >= ROOMY * cores else ""
 
     def _able(self, app: AppState, mask: int, free_cores: float, cores: float) -> int:
         """How many idle instances could take a part of a queue now."""

@@ -238,9 +238,27 @@ class Scaler:
             have = self._fleet.serving(app, group.mask) + self._fleet.coming(app, group.mask)
             while have < decision.instances and budget > 0:
                 if not self.start(app, group, decision.because):
+                    self._make_room(app, group)
                     break
                 have += 1
                 budget -= 1
+
+    def _make_room(self, app: AppState, group: Group) -> None:
+        """End an idle instance that holds more than any function of the plan, where others hold all that it serves.
+
+        What is left of a coarser plan serves every function and is the first to go when a finer one needs its memory.
+        """
+        if group.mask in app.backoffs or self._fleet.is_any_ending() or self._fleet.coming(app, group.mask):
+            return
+        masks = [each.mask for each in self._core.routing(app, app.plan_id).groups]
+        for instance in sorted(self._fleet.idle(app).values(), key=lambda each: (each.idle_since, each.number)):
+            if instance.stages in masks:
+                continue
+            served = [mask for mask in masks if instance.stages & mask == mask]
+            if all(self._fleet.serving(app, mask, enough=2) > 1 for mask in served):
+                self._fleet.stop(instance, Because("makes room for a function of the plan", (("function", group.name),)))
+                app.is_covered = False
+                return
 
     def _scale_down(self, app: AppState) -> Instant:
         """End what is idle and spare; returns the instant at which the next one may be, 0 for none."""
