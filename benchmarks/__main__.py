@@ -5,7 +5,20 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import adaptive, controller_events, door, fused, hop, http_peers, live, memory, planning, report, simulation
+from benchmarks import (
+    adaptive,
+    controller_events,
+    dispatch,
+    door,
+    fused,
+    hop,
+    http_peers,
+    live,
+    memory,
+    planning,
+    report,
+    simulation,
+)
 from benchmarks.measuring import Result
 
 BENCHMARKS: dict[str, Callable[[bool], Result]] = {
@@ -17,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[bool], Result]] = {
     "memory": memory.measure,
     "simulation": simulation.measure,
     "planning": planning.measure,
+    "dispatch": dispatch.measure,
     "adaptive": adaptive.measure,
     "live": live.measure,
 }

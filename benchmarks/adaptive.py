@@ -108,7 +108,7 @@ def measure(is_quick: bool) -> Result:
         *(f"adaptive, {name}" for name in ADAPTIVE),
     )
     note = (
-        f"means over {len(seeds)} seeds of {REQUESTS} requests or so: attainment / thousandths of a dollar provisioned an hour, "
+        f"means over {len(seeds)} seeds of {REQUESTS} requests or so: attainment / thousandths of a dollar provisioned hourly, "
         f"for adaptive (changes of granularity per run); simulated on {NODE.cpu_cores:g} cores"
     )
     foreign.end()
