@@ -14,6 +14,7 @@ from msgspec import Struct
 from grainwise.cli.options import check_positive, read_grain
 from grainwise.cli.problems import Machines, problem_of, refuse_untrained
 from grainwise.cli.profiles import find_profile
+from grainwise.cli.server_status import CostStatus, ServerStatus, control_status
 from grainwise.control.controller import Controller
 from grainwise.control.events import AppDeployed, CapacityChanged, PlanRequested
 from grainwise.control.invariants import Monitor, check_state
@@ -23,7 +24,6 @@ from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import CapacityError
 from grainwise.domain.machine import NOMINAL_PRICES, Node
 from grainwise.domain.plan import Grain, Objective
-from grainwise.domain.time import SECOND
 from grainwise.gateway.admin import AdminListen
 from grainwise.gateway.door import HttpDoor
 from grainwise.gateway.limits import Limits
@@ -38,7 +38,6 @@ from grainwise.runtimes.local.runtime import ARENA_MIB, LocalRuntime
 from grainwise.runtimes.log_writer import LogWriter
 from grainwise.runtimes.planner import ProcessPlanner
 from grainwise.simulation.planners import plan as make_plan
-from grainwise.telemetry.accuracy import StageAccuracy
 from grainwise.telemetry.http import HttpCounters
 from grainwise.telemetry.log_folder import segments_in
 from grainwise.telemetry.metrics import Metrics
@@ -71,53 +70,6 @@ class ServeOptions(Struct, frozen=True):
         check_positive("--rate", self.rate_per_s)
         check_positive("--slo-ms", self.slo_ms)
         policy_set(self.config.policies)
-
-
-class CostStatus(Struct, frozen=True):
-    """Money since the start, by the catalogue that ``prices`` names."""
-
-    billed_usd: float
-    provisioned_usd: float
-    prices: str
-
-
-class ControlStatus(Struct, frozen=True):
-    """By what the app is controlled and what it last came to: why a plan was asked for or not, the verdict, the change."""
-
-    policies: str
-    evaluator: str
-    late: str
-    dwell_s: float
-    grain: str
-    plan_id: str
-    last_ask: str
-    last_verdict: str
-    last_change: str
-    last_refusal: str
-
-
-class ServerStatus(Struct, frozen=True):
-    """The server as ``GET /status`` shows it.
-
-    ``predictions`` compares each stage's latest calls with the profile; ``profile_is_stale`` where one contradicts it.
-    """
-
-    app: str
-    uptime_s: float
-    in_flight: int
-    is_draining: bool
-    memory_mib: float
-    live_bytes: int
-    copied_bytes: int
-    log: str
-    share_mechanism: str
-    device_class: str
-    profile_device_class: str
-    profile_is_of_this_machine: bool
-    cost: CostStatus
-    control: ControlStatus
-    profile_is_stale: bool = False
-    predictions: tuple[StageAccuracy, ...] = ()
 
 
 class Serving:
@@ -316,24 +268,9 @@ class Serving:
             profile_device_class=self.measured.device_class,
             profile_is_of_this_machine=self.measured.device_class == self.device_class,
             cost=self._cost(),
-            control=self._control(),
+            control=control_status(self.options.config, self.controller.status(self.spec.name)),
             profile_is_stale=any(each.is_stale for each in predictions),
             predictions=predictions,
-        )
-
-    def _control(self) -> ControlStatus:
-        config, now = self.options.config, self.controller.status(self.spec.name)
-        return ControlStatus(
-            config.policies,
-            config.evaluator,
-            config.late,
-            config.dwell_us / SECOND,
-            now.grain,
-            now.plan_id,
-            now.last_ask,
-            now.last_verdict,
-            now.last_change,
-            now.last_refusal,
         )
 
     def _cost(self) -> CostStatus:

@@ -5,8 +5,11 @@ import psutil
 import pytest
 from command_line import TEXT_APP, chain_app, grainwise, profile_of
 
+from grainwise.cli.server_status import control_status
+from grainwise.control.status import AppStatus
 from grainwise.domain.app import Slo
 from grainwise.domain.config import AppConfig
+from grainwise.domain.plan import Plan
 from grainwise.gateway.admin import AdminListen
 from grainwise.gateway.limits import Limits
 
@@ -98,3 +101,20 @@ def test_a_key_of_the_configuration_that_is_unknown_is_refused(kind):
     assert msgspec.convert(known, kind) == kind(**known)
     with pytest.raises(msgspec.ValidationError, match="max_reqests"):
         msgspec.convert(known | {"max_reqests": 3}, kind)
+
+
+def test_an_operator_sees_what_decides_and_what_it_last_decided():
+    now = AppStatus(
+        app="text", plan=Plan("text", ()), plan_id="abc", grain="split | join", regranulating_to="", asked_by="",
+        regranulations=1, in_flight=0, is_planning=False, last_refusal="refused", last_change="changed", last_verdict="held",
+        is_ready=True, instances=(), queues=(), device_class="cpu", last_ask="asked",
+    )  # fmt: skip
+    shown = control_status(AppConfig(policies="extent", evaluator="rollout", late="drop", dwell_us=1_500_000), now)
+    assert (shown.policies, shown.evaluator, shown.late, shown.dwell_s) == ("extent", "rollout", "drop", 1.5)
+    assert (shown.last_ask, shown.last_verdict, shown.last_change, shown.last_refusal) == (
+        "asked",
+        "held",
+        "changed",
+        "refused",
+    )
+    assert (shown.grain, shown.plan_id) == ("split | join", "abc")
