@@ -17,7 +17,7 @@ from grainwise.domain.because import Because
 from grainwise.domain.time import Instant
 
 WORTH_A_HOP = 0.01
-"""The least relative gain in time for which another of two ways that cost about the same is taken than the one of fewest hops."""
+"""The least relative gain in time for which another way that costs about the same is taken than the one of fewest hops."""
 
 WORTH_SAVING = 0.05
 """The least relative saving for which a request is served later than it could be."""
