@@ -8,7 +8,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from grainwise.simulation.contest import REPLICATIONS, WITHIN_ATTAINMENT, WITHIN_COST, Round, Standing
+from grainwise.simulation.contest import OTHER_RUNS, REPLICATIONS, WITHIN_ATTAINMENT, WITHIN_COST, Round, Standing
 
 _PACKAGES = ("grainwise", "lightgbm", "numpy")
 
@@ -103,6 +103,10 @@ def _notes(report: ContestReport) -> list[str]:
         "Run times: by how much those are wrong that an evaluator is given, up or down for each stage; the candidates and the "
         f"truth stay. Learned: {report.predictor}. Constant: the granularity that was best most often in its training, by the "
         "number of stages.",
+        "",
+        "Other runs: no evaluator, but what one would do that knew everything beforehand but chance. It decides by the mean of "
+        f"{REPLICATIONS} other runs of the setting itself; where it is not as good as the best, the truth is not told surely "
+        "enough to say which candidate is, and its errors are those of the truth.",
     ]
 
 
@@ -135,7 +139,7 @@ def _cells(each: Standing) -> tuple[str, ...]:
         _percent(each.within, 0),
         _points(each.shortfall),
         _percent(each.dearer_fraction),
-        f"{1000 * each.decision_s:.0f} ms" if is_evaluator else "",
+        f"{1000 * each.decision_s:.0f} ms" if is_evaluator and each.entrant != OTHER_RUNS else "",
         _percent(each.handed_on, 0) if is_evaluator else "",
     )
 

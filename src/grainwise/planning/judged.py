@@ -124,9 +124,16 @@ def _decided(
     current_judged: Judgement | None,
 ) -> PlanTable:
     target = problem.app.slo.target
-    meeting = [each for each in candidates if each.attainment.value >= target]
-    pool = meeting or _attaining_most(candidates)
-    winner, kept = _cheapest(problem, pool)
+    present = None if problem.current is None else problem.current.grain
+    decision = decide(
+        [each.judged for each in candidates],
+        target,
+        functions=[len(each.option.plan.functions) for each in candidates],
+        overloads=[round(max(1.0, each.option.predicted.utilisation), 6) for each in candidates],
+        present=next((at for at, each in enumerate(candidates) if each.option.plan.grain == present), None),
+    )
+    winner, pool = candidates[decision.winner], [candidates[at] for at in decision.pool]
+    is_met = winner.attainment.value >= target
     judged_at = {each.place: each for each in candidates}
     options: list[Option] = []
     for place in (winner.place, *(place for place in range(len(table.options)) if place != winner.place)):
@@ -136,45 +143,72 @@ def _decided(
         lacks = "" if place == winner.place else _lacks(problem, winner, option)
         options.append(msgspec.structs.replace(option, lacks=lacks))
     nearest = table.nearest
-    if meeting:
+    if is_met:
         nearest = ""
     elif table.is_feasible:
         nearest = f"by {evaluator.name} nothing that was judged meets the SLO; {winner.name} comes nearest"
     return msgspec.structs.replace(
         table,
         options=tuple(options),
-        because=_because(problem, table, evaluator, winner, pool, candidates) + kept,
-        is_feasible=bool(meeting),
+        because=_because(problem, table, evaluator, winner, pool, candidates) + decision.kept,
+        is_feasible=is_met,
         nearest=nearest,
         evaluator=evaluator.name,
         current_judged=current_judged,
     )
 
 
-def _attaining_most(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Those that attain as much as the best; where nothing attains anything, those that are overloaded least."""
-    best = max(candidates, key=lambda each: (each.attainment.value, -each.place))
-    least = max(best.attainment.low, best.attainment.value - SAME_ATTAINMENT)
-    pool = [each for each in candidates if each.attainment.value >= least]
-    overload = [round(max(1.0, each.option.predicted.utilisation), 6) for each in pool]
-    return [each for each, load in zip(pool, overload, strict=True) if load == min(overload)]
+class Decision(Struct, frozen=True):
+    """``winner`` and, in ``pool``, all that it was the cheapest of, as places; ``kept`` says what else than cost decided."""
+
+    winner: int
+    pool: tuple[int, ...]
+    kept: str = ""
 
 
-def _cheapest(problem: Problem, pool: Sequence[_Candidate]) -> tuple[_Candidate, str]:
-    """The winner of ``pool``, and what else than its cost decided, as the end of a sentence."""
-    first = min(pool, key=lambda each: (each.cost.value, len(each.option.plan.functions), each.place))
-    most = min(max(first.cost.high, first.cost.value), first.cost.value * SAME_COST)
-    same = [each for each in pool if each.cost.value <= most]
+def decide(
+    judgements: Sequence[Judgement],
+    target: float,
+    *,
+    functions: Sequence[int] = (),
+    overloads: Sequence[float] = (),
+    present: int | None = None,
+) -> Decision:
+    """Choose among judged plans: the cheapest that reaches the target, else of those that attain as much as the best one.
+
+    Args:
+        judgements: at least one, in the order of the search.
+        target: the fraction of requests that is to be in time.
+        functions: of each plan how many it has; the fewest win among equals to the last digit.
+        overloads: of each plan its predicted utilisation where it is above 1, else 1; the least count where none attains
+            the target.
+        present: the place of the present granularity, which is kept among plans that cost the same.
+    """
+    places = range(len(judgements))
+    pool = [at for at in places if judgements[at].attainment.value >= target] or _attaining_most(judgements, overloads)
+    costs = [each.usd_per_hour for each in judgements]
+    first = min(pool, key=lambda at: (costs[at].value, functions[at] if functions else 0, at))
+    most = min(max(costs[first].high, costs[first].value), costs[first].value * SAME_COST)
+    same = [at for at in pool if costs[at].value <= most]
     if len(same) == 1:
-        return first, ""
+        return Decision(first, tuple(pool))
     names = f"; {len(same)} cost the same within the error of the model"
-    present = None if problem.current is None else problem.current.grain
-    for each in same:
-        if each.option.plan.grain == present:
-            return each, f"{names}, and the present granularity is kept"
-    if all(each.cost.value == first.cost.value for each in same):
-        return first, f"{names}, and none has fewer functions"
-    return min(same, key=lambda each: each.place), f"{names}, and the order of the search decides"
+    if present in same:
+        return Decision(present, tuple(pool), f"{names}, and the present granularity is kept")
+    if all(costs[at].value == costs[first].value for at in same):
+        return Decision(first, tuple(pool), f"{names}, and none has fewer functions")
+    return Decision(same[0], tuple(pool), f"{names}, and the order of the search decides")
+
+
+def _attaining_most(judgements: Sequence[Judgement], overloads: Sequence[float]) -> list[int]:
+    """Those that attain as much as the best; where nothing attains anything, those that are overloaded least."""
+    best = max(judgements, key=lambda each: each.attainment.value).attainment
+    least = max(best.low, best.value - SAME_ATTAINMENT)
+    pool = [at for at, each in enumerate(judgements) if each.attainment.value >= least]
+    if not overloads:
+        return pool
+    lowest = min(overloads[at] for at in pool)
+    return [at for at in pool if overloads[at] == lowest]
 
 
 def _because(

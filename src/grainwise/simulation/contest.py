@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from grainwise.domain.plan import Plan, render_grain
-from grainwise.planning.judged import SAME_ATTAINMENT, SAME_COST
-from grainwise.predictors.evaluator import Judgement, PlanEvaluator
+from grainwise.planning.judged import decide
+from grainwise.predictors.evaluator import Band, Judgement, PlanEvaluator
 from grainwise.simulation.settings import Setting, wrong
 from grainwise.simulation.sweep import Cell, best, candidates, is_saturated, sweep
 from grainwise.workloads.integers import derive_seed
@@ -26,6 +26,10 @@ REPLICATIONS = 3
 
 CONSTANTS = ("constant", "fused", "split")
 """Entrants that look at nothing: the granularity that was best most often in training, all in one function, each in its own."""
+
+OTHER_RUNS = "other runs"
+"""An entrant that knows all: it decides by as many other runs of the setting itself as the truth has. What it misses is the
+noise of the truth, which nobody can foresee."""
 
 
 class Answer(Struct, frozen=True):
@@ -131,8 +135,16 @@ def play(
             judgements = evaluator.judge(problem, plans)
             seconds = time.perf_counter() - began
             answers.append(
-                _answer(evaluator.name, fraction, cells, plans, best_judged(judgements, cells[0].target), seconds, judgements)
+                _answer(evaluator.name, fraction, cells, plans, decide(judgements, cells[0].target).winner, seconds, judgements)
             )
+    others = sweep(
+        msgspec.structs.replace(setting, seed=derive_seed(setting.seed, OTHER_RUNS)),
+        requests=requests,
+        replications=REPLICATIONS,
+    )
+    known = [_known(cell) for cell in others]
+    at = decide(known, cells[0].target).winner
+    answers.extend(_answer(OTHER_RUNS, fraction, cells, plans, at, 0.0, known) for fraction in wrong_fractions)
     for name in CONSTANTS:
         at = _constant(name, cells, constants)
         answers.extend(_answer(name, fraction, cells, plans, at) for fraction in wrong_fractions)
@@ -151,21 +163,6 @@ def play(
         ),
         answers=tuple(answers),
     )
-
-
-def best_judged(judgements: Sequence[Judgement], target: float) -> int:
-    """The place of the plan to choose, as ``planning.judged`` does it where there is no present plan.
-
-    The cheapest that reaches the target, else of those that attain as much as the best one; of the same cost the first.
-    """
-    pool = [at for at, each in enumerate(judgements) if each.attainment.value >= target]
-    if not pool:
-        leader = max(judgements, key=lambda each: each.attainment.value)
-        least = max(leader.attainment.low, leader.attainment.value - SAME_ATTAINMENT)
-        pool = [at for at, each in enumerate(judgements) if each.attainment.value >= least]
-    cheapest = min((judgements[at].usd_per_hour for at in pool), key=lambda band: band.value)
-    most = min(max(cheapest.high, cheapest.value), cheapest.value * SAME_COST)
-    return next(at for at in pool if judgements[at].usd_per_hour.value <= most)
 
 
 def standings(rounds: Sequence[Round]) -> tuple[Standing, ...]:
@@ -228,8 +225,14 @@ def _answer(
         seconds=seconds,
         attainment_error=attainment_error,
         cost_error=cost_error,
-        handed_on=sum(one.by != entrant for one in judgements),
+        handed_on=0 if entrant == OTHER_RUNS else sum(one.by != entrant for one in judgements),
     )
+
+
+def _known(cell: Cell) -> Judgement:
+    """What runs of the setting itself came to, as a judgement without a doubt."""
+    attainment, usd = cell.outcome.attainment, cell.usd_per_hour
+    return Judgement(Band(attainment, attainment, attainment), Band(usd, usd, usd), "rollout")
 
 
 def _constant(name: str, cells: Sequence[Cell], constants: Mapping[str, str]) -> int:

@@ -26,15 +26,21 @@ from grainwise.predictors.groups import Scenario, scope_items
 from grainwise.simulation.bands import fraction_band, mean_band
 from grainwise.simulation.cluster import Cluster
 from grainwise.simulation.imagined import imagined
-from grainwise.simulation.plan_runs import LEAST, LONGEST, REQUESTS, FreshRuns, GoingRuns, Outcome, Play
+from grainwise.simulation.plan_runs import LEAST, FreshRuns, GoingRuns, Outcome, Play
 from grainwise.simulation.resumed import Present
 from grainwise.simulation.run import stream_seed
 
-EVENTS = 30_000
+EVENTS = 60_000
 """Events that one question may handle in all; 40 to 60 us each on one core of the machine that the benchmarks name."""
 
-SHORTEST: Micros = 20 * SECOND
-"""No run is shorter than this unless the budget is too small for it."""
+REQUESTS = 800
+SHORTEST: Micros = 60 * SECOND
+LONGEST: Micros = 300 * SECOND
+"""A run is to see so many requests of the app within these bounds, and is shorter only where the budget is too small for it.
+
+Instances that a plan begins with stay until the autoscaler has found that they are idle, so a short run says too little of
+what a plan costs in the long run: long runs tell more than many.
+"""
 
 REPLICATIONS = 8
 SURE_FRACTION = 0.005

@@ -82,7 +82,7 @@ def test_the_comparison_names_every_entrant_and_writes_what_it_prints(trained, t
     found = said.json
     assert len(found["rounds"]) + found["left_out"] == 1
     entrants = {each["entrant"] for each in found["standings"] + found["standings_saturated"]}
-    assert entrants == {"analytic", "learned", "rollout", "constant", "fused", "split"}
+    assert entrants == {"analytic", "learned", "rollout", "other runs", "constant", "fused", "split"}
     text = report.read_text()
     assert text.startswith("# Evaluators on held-out settings")
     assert "| ±20 % | rollout |" in text
