@@ -129,13 +129,13 @@ class Extents:
         found = self._offers.get(key)
         if found is None:
             offers = [
-                Offer(first.step.mask, *self._ways[first.step.payload], first.times_us, first.costs)
+                Offer(first.step.mask, *self._ways[first.step.payload], each, first.times_us, first.costs)
                 for each in self._levels
                 if each <= level
                 for first in self._staircases(each, side).first_steps(done, head)
             ]
             # Of equals the policy takes the first: the fewest requests that wait for one another, then the fewest hops.
-            offers.sort(key=lambda offer: (offer.batch, -offer.mask.bit_count(), offer.mask, offer.cpu_cores))
+            offers.sort(key=lambda offer: (offer.requests, offer.batch, -offer.mask.bit_count(), offer.mask, offer.cpu_cores))
             found = self._offers[key] = tuple(offers)
         return found
 

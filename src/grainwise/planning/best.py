@@ -42,9 +42,14 @@ class Groups:
         return self.memo.facts
 
     def evaluation(self, plan: Plan) -> Evaluation:
-        """A plan as it is served: where extents are decided at dispatch, with fan-outs taken apart if that is better."""
+        """A plan as it is served: where extents are decided at dispatch, with fan-outs taken apart if that is better.
+
+        Where use is paid for, a dispatch takes them apart only for the sake of the SLO.
+        """
         problem = self.problem
         whole = Evaluation(problem, plan, memo=self.memo)
+        if problem.objective == "billed" and whole.attainment(problem.workload.rate_per_s) >= problem.app.slo.target:
+            return whole
         served = as_dispatched(problem, plan) if problem.is_stagewise else None
         if served is None:
             return whole
@@ -163,7 +168,7 @@ def _consider(groups: Groups, order: Sequence[int], combination: tuple[Choice, .
         return math.inf
     evaluation = groups.evaluation(plan)
     attainment = evaluation.attainment(problem.workload.rate_per_s)
-    cost = sum(choice.cost for choice in combination)
+    cost = evaluation.usd_per_hour(problem.objective)
     cores = sum(function.cpu_cores * function.instances for function in functions)
     seen[plan.id] = _Candidate(plan, evaluation, attainment, cost, cores)
     return cost if attainment >= problem.app.slo.target else math.inf

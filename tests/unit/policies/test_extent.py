@@ -13,7 +13,7 @@ WHOLE, PART, REST = 0b111, 0b001, 0b011
 
 def offer(mask: int, *ways: tuple[float, float], cores: float = 1.0, batch: int = 1) -> Offer:
     """An offer from ways of (milliseconds, cost)."""
-    return Offer(mask, cores, batch, tuple(time * 1000 for time, _ in ways), tuple(cost for _, cost in ways))
+    return Offer(mask, cores, batch, batch, tuple(time * 1000 for time, _ in ways), tuple(cost for _, cost in ways))
 
 
 def chosen(*offers: Offer, slack_ms: float, late: str = "cheapest", doubt: float = 1.0, extra_us: float = 0.0) -> Run | Drop:
@@ -93,3 +93,13 @@ def test_no_way_within_the_slack_is_cheaper_by_more_than_what_is_worth_saving():
         if fitting:
             taken = dict(itertools.chain.from_iterable([ways[decision.step.mask.bit_length() - 1]]))
             assert any(time <= slack and cost <= min(fitting) * (1 + WORTH_SAVING) for time, cost in taken.items())
+
+
+@pytest.mark.parametrize("late", ["cheapest", "fastest"])
+def test_who_is_late_shares_an_invocation_only_where_the_mean_request_is_answered_sooner(late: str):
+    alone = offer(WHOLE, (200, 1.0), batch=1)
+    little, much = offer(WHOLE, (380, 0.9), batch=2), offer(WHOLE, (150, 0.7), batch=2)
+    assert isinstance(found := chosen(alone, little, slack_ms=10, late=late), Run)
+    assert found.step.batch == 1
+    assert isinstance(found := chosen(alone, much, slack_ms=10, late=late), Run)
+    assert found.step.batch == 2
