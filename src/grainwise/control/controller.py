@@ -444,9 +444,11 @@ class Controller:
                 state.nodes[name].usable_cores = 0.0
             else:
                 del state.nodes[name]
+        # Of all apps first: the first that goes on dispatches for the others too.
         for app in state.apps.values():
             app.is_covered = False
             self._core.forget_costs(app)
+        for app in state.apps.values():
             self._go_on(app)
 
     # Time

@@ -364,7 +364,7 @@ class Dispatcher:
         """Predicted work of one queue: of its function, or where extents are decided at dispatch of all that follows."""
         cost = compiled.flow_costs[head.group]
         if compiled.extents is not None:
-            return queue.items * compiled.remaining_us[head.group]
+            return queue.items * compiled.rest_us(head.group, compiled.flows.graph.all_mask)
         batches = -(-queue.items // max_batch)
         return cost.fixed_us * batches + cost.item_us * queue.items + cost.size_us * queue.size_sum
 

@@ -51,6 +51,7 @@ class Replanner:
         slack = RATE_CHANGE * max(app.last_rate_per_s, LEAST_RATE_PER_S)
         view = AskView(
             last_asked=app.last_asked,
+            planning_us=app.planning_us,
             rate_per_s=self._rate(app, expected),
             lowest_per_s=app.last_rate_per_s - slack,
             highest_per_s=app.last_rate_per_s + slack,
@@ -173,6 +174,7 @@ class Replanner:
         """The planner has answered the problem that is open."""
         was_asked = app.problem_grain is not None or app.problem_by != POLICY
         app.problem = 0
+        app.planning_us = self._core.now - app.last_asked
         app.planning.failures = app.planning.until = 0
         app.last_table = table
         if not table.options:

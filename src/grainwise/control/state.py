@@ -182,6 +182,7 @@ class AppState(Struct):
     problem_grain: Grain | None = None
     problem_by: str = ""
     last_asked: Instant = 0
+    planning_us: Micros = 0
     last_rate_per_s: float = 0.0
     vote: str = ""
     last_table: PlanTable | None = None

@@ -29,7 +29,8 @@ class AskView(Struct, frozen=True):
     ``rate_per_s`` is the rate to plan for now, ``lowest_per_s`` to ``highest_per_s`` those for which the last answer is held to
     be good. ``is_settled`` is false while the planner or a change is at work. A candidate is looked at again at ``vote_due``.
     ``changed`` is when the last change of granularity was completed, 0 for never. Where planning failed it is not tried again
-    before ``blocked_until``. ``is_missing``: the present plan was predicted to miss the SLO.
+    before ``blocked_until``. ``is_missing``: the present plan was predicted to miss the SLO. ``planning_us`` is how long the
+    last plan took.
     """
 
     last_asked: Instant
@@ -47,6 +48,7 @@ class AskView(Struct, frozen=True):
     is_missing: bool = False
     has_failed: bool = False
     is_other_machine: bool = False
+    planning_us: Micros = 0
 
 
 class Ask(Struct, frozen=True):
@@ -70,6 +72,10 @@ class Switch(Struct, frozen=True):
     because: Because
 
 
+QUICK_US: Micros = SECOND
+REST_FACTOR = 10
+"""So many times what a plan took beyond ``QUICK_US`` passes before the next is asked for."""
+
 UNDER_WAY = Because("a re-granulation or a plan is under way")
 RECENT = Because("planned recently")
 FAILED = Because("the last plan could not be computed")
@@ -79,12 +85,13 @@ DWELLING = Because("the granularity was changed within the dwell time")
 def ask(view: AskView, now: Instant) -> Ask | Hold:
     """Plan again when the forecast has left the range of the last answer, at most every ``replan_us``.
 
+    What takes longer than ``QUICK_US`` is asked for less often: it may run on the machine that serves.
     After a change of granularity nothing is asked until the dwell time is over, unless the SLO is missed in a burst: then an
     answer may be at hand when it is.
     """
     if not view.is_settled:
         return Hold(now + view.replan_us, UNDER_WAY)
-    due = view.last_asked + view.replan_us
+    due = view.last_asked + max(view.replan_us, REST_FACTOR * (view.planning_us - QUICK_US))
     if view.last_asked and now < due:
         return Hold(due, RECENT)
     if view.has_failed and now < view.blocked_until:

@@ -1,5 +1,6 @@
 """The process that ``ProcessPlanner`` talks to: problems on standard input, answers on standard output."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -33,13 +34,22 @@ def serve(compute: Compute, source: BinaryIO, sink: BinaryIO) -> None:
         sink.flush()
 
 
+def _stand_back() -> None:
+    """Run when nobody else wants to, where the kernel knows of that: niceness counts for little against groups of instances."""
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            return
+    os.nice(_NICENESS)
+
+
 def main() -> None:
     """Entry point: the planner as ``module:function``, and the server's process id."""
     # Ctrl-C in a terminal goes to every process of the group; the server ends this one when it has no more use for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         die_with_parent(int(sys.argv[2]))
-    os.nice(_NICENESS)
+    _stand_back()
     # Whatever a planner prints goes where errors go: standard output carries frames.
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -161,7 +161,7 @@ def test_a_change_that_was_refused_is_not_tried_again_soon_and_the_next_best_is(
 
 def test_other_nodes_are_a_reason_to_plan():
     world = World(chain(), config=CONFIG)
-    feed(world, 5, 20)
+    feed(world, 5, 7)
     answer(world, plan_for("chain", FUSED))
     feed(world, 5, 5)
     before = len(world.problems)
@@ -187,9 +187,21 @@ def test_a_change_at_a_trough_brings_the_instances_that_the_long_run_needs():
 
 def test_why_a_plan_is_not_asked_for_can_be_seen():
     world = World(chain(), config=CONFIG)
-    feed(world, 5, 20)
+    feed(world, 5, 7)
     answer(world, plan_for("chain", FUSED))
     feed(world, 5, 4)
     assert world.status().last_ask.startswith("the forecast is where it was: rate_per_s 5")
     assert world.status().last_verdict == "the present plan is still the best"
     world.run_for(100 * MILLISECOND)
+
+
+def test_a_plan_that_took_long_is_asked_for_less_often():
+    world = World(chain(), config=CONFIG)
+    feed(world, 5, 7)
+    feed(world, 5, 3)
+    answer(world, plan_for("chain", FUSED))
+    feed(world, 50, 10)
+    assert len(world.problems) == 1
+    assert world.status().last_ask == "planned recently"
+    feed(world, 50, 25)
+    assert len(world.problems) == 2
