@@ -42,7 +42,9 @@ class Digest(Struct, frozen=True):
 
 
 def _cut(prediction: Struct) -> Struct:
-    fields = {name: float(f"{getattr(prediction, name):.6g}") for name in prediction.__struct_fields__}
+    # A capacity is found by steps that make much of a last bit.
+    digits = {"capacity_per_s": 3}
+    fields = {name: float(f"{getattr(prediction, name):.{digits.get(name, 6)}g}") for name in prediction.__struct_fields__}
     return msgspec.structs.replace(prediction, **fields)
 
 
@@ -51,7 +53,8 @@ def compute_cut(problem: Problem) -> PlanTable:
     table = compute(problem)
     options = tuple(Option(each.plan, _cut(each.predicted), each.meets_slo, each.lacks) for each in table.options)  # type: ignore[arg-type]
     current = None if table.current is None else _cut(table.current)
-    return msgspec.structs.replace(table, options=options, current=current)
+    bound = float(f"{table.bound_usd_per_hour:.6g}")
+    return msgspec.structs.replace(table, options=options, current=current, bound_usd_per_hour=bound)
 
 
 def run(name: str, seed: int) -> Digest:
