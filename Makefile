@@ -20,7 +20,7 @@ APPS := text/app ocr/app ocr/app_accurate sleep/app search/app vision/image_clas
 
 # Tests that start no server and compare no timings run in this many processes; all others run one after the other, alone.
 WORKERS ?= 2
-TOGETHER := tests/unit tests/property tests/types $(wildcard tests/integration/simulation tests/integration/vision tests/integration/search)
+TOGETHER := tests/unit tests/property tests/types $(wildcard tests/integration/simulation tests/integration/simulate tests/integration/vision tests/integration/search)
 
 # One thread per library in every process that a lane starts, and no telemetry from the model runtime.
 export OPENBLAS_NUM_THREADS ?= 1
