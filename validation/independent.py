@@ -60,7 +60,7 @@ def table(distribution: Quantiles) -> tuple[float, ...]:
 def network(policies: str) -> SimulatedApp:
     """Three stages, each a function of its own: gamma, exponential and lognormal service."""
     tables = (table(gamma(GAMMA_SHAPE)), EXPONENTIAL, table(lognormal(LOGNORMAL_CV)))
-    app = queueing_app(app_with("network", chain(3)), [ms * _MS for ms in MEANS_MS], tables, instances=SERVERS)
+    app = queueing_app(app_with("network", chain(3, max_batch=1)), [ms * _MS for ms in MEANS_MS], tables, instances=SERVERS)
     return app.with_plan(app.plan, msgspec.structs.replace(app.config, policies=policies))
 
 

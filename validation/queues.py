@@ -33,11 +33,11 @@ def serve(values: Batch[int]) -> Batch[int]:
     return values
 
 
-def chain(length: int) -> Callable[[App], None]:
+def chain(length: int, max_batch: int = BATCH) -> Callable[[App], None]:
     """Declares a flow of so many stages in a row."""
 
     def declare(app: App) -> None:
-        stages = [app.stage(serve, name=f"s{at}", max_batch=BATCH) for at in range(length)]
+        stages = [app.stage(serve, name=f"s{at}", max_batch=max_batch) for at in range(length)]
 
         @app.flow
         def flow(value: int) -> int:
