@@ -8,26 +8,22 @@ paid for the time that the batch is busy. What comes after the first extent is a
 import math
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-
 from grainwise.control.events import AppDeployed
 from grainwise.control.routing import Routing
-from grainwise.domain.app import AppSpec
 from grainwise.domain.extent import common_scope
 from grainwise.domain.graph import Graph
-from grainwise.domain.machine import Capabilities, HopModel, Node, Prices
+from grainwise.domain.machine import Node
 from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.granularity import explain_illegal
 from grainwise.planning.joint import Step
-from grainwise.planning.lattice import descendants
-from grainwise.planning.options import SHARES
+from grainwise.planning.lattice import ancestors, descendants
+from grainwise.planning.options import SHARES, powers_up_to, useful_batch
 from grainwise.planning.staircase import Staircases, build
 from grainwise.policies.extent import Offer
+from grainwise.predictors.effects import Setting
 from grainwise.predictors.groups import GroupFacts, group_facts, stage_times_us
-from grainwise.predictors.latency import LatencyModel
 from grainwise.predictors.samples import factor_moments
 from grainwise.predictors.station import concurrency
-from grainwise.predictors.workload import Workload
 
 QUANTILE = 0.95
 """The level of run times that a request's slack is held against: the safety margin of a dispatch."""
@@ -37,18 +33,6 @@ MAX_SUBSETS = 10
 
 MAX_LABELS = 256
 """Labels kept per state of finished stages: a dispatch must not wait long for its staircases."""
-
-
-class _Known(Struct, frozen=True):
-    """A scenario as predictors take it."""
-
-    app: AppSpec
-    model: LatencyModel
-    hop: HopModel
-    workload: Workload
-    nodes: tuple[Node, ...]
-    capabilities: Capabilities
-    prices: Prices
 
 
 class Extents:
@@ -62,7 +46,7 @@ class Extents:
     """
 
     def __init__(self, deployed: AppDeployed, plan: Plan, flows: Routing, nodes: tuple[Node, ...]) -> None:
-        self._scenario = _Known(
+        self._scenario = Setting(
             deployed.app, deployed.model, deployed.hop, deployed.workload, nodes, deployed.capabilities, deployed.prices
         )
         self._plan = plan
@@ -75,17 +59,17 @@ class Extents:
         self._side: dict[int, tuple[int, ...]] = {}
         self._built: dict[tuple[int, int], Staircases] = {}
         self._offers: dict[tuple[int, int, int, int], tuple[Offer, ...]] = {}
-        self._ancestors = _ancestors(self._graph)
+        self._ancestors = ancestors(self._graph.predecessors)
         self._from = tuple(1 << at | after for at, after in enumerate(descendants(self._graph.predecessors)))
         for function in plan.functions:
             for mask in _extents_of(self._graph, self._graph.mask(function.stages)):
                 self._functions[mask] = function
                 self._facts[mask] = facts = group_facts(self._scenario, mask)
-                self._useful[mask] = useful = _useful(facts)
+                self._useful[mask] = useful = useful_batch(facts)
                 if function.device_fraction and not facts.extent.scope:
                     # On a device the memory for a batch was planned with the function.
                     self._useful[mask] = min(useful, function.max_batch)
-        self._levels = _powers(max(self._useful.values()))
+        self._levels = powers_up_to(max(self._useful.values()))
         whole = group_facts(self._scenario, self._graph.all_mask)
         alone = stage_times_us(self._scenario, whole, 1.0, 1.0, max(each.device_fraction for each in plan.functions))
         self.doubt = self._high_us(whole, alone, 1) / sum(alone) if sum(alone) > 0 else 1.0
@@ -165,7 +149,7 @@ class Extents:
                 level,
             )
             for cores in self._cores(function)
-            for batch in (_powers(useful) if facts.extent.scope else (min(level, useful),))
+            for batch in (powers_up_to(useful) if facts.extent.scope else (min(level, useful),))
         ]
 
     def _cores(self, function: FunctionPlan) -> tuple[float, ...]:
@@ -236,30 +220,3 @@ def _extents_of(graph: Graph, function: int) -> Iterator[int]:
             continue
         if explain_illegal(graph, mask) is None:
             yield mask
-
-
-def _ancestors(graph: Graph) -> tuple[int, ...]:
-    found: list[int] = []
-    for predecessors in graph.predecessors:
-        mask = predecessors
-        for stage, before in enumerate(found):
-            if predecessors >> stage & 1:
-                mask |= before
-        found.append(mask)
-    return tuple(found)
-
-
-def _useful(facts: GroupFacts) -> int:
-    useful = 1
-    for executions, max_batch in zip(facts.executions, facts.max_batches, strict=True):
-        useful = max(useful, math.ceil(max_batch / max(executions, 1.0) - 1e-9))
-    return useful
-
-
-def _powers(most: int) -> tuple[int, ...]:
-    found = [1]
-    while found[-1] * 2 <= most:
-        found.append(found[-1] * 2)
-    if found[-1] < most:
-        found.append(most)
-    return tuple(found)

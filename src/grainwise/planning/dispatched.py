@@ -53,7 +53,7 @@ def taken_apart(graph: Graph, mask: int) -> tuple[int, ...]:
     for stage in range(len(graph.stages)):
         if not mask >> stage & 1:
             continue
-        inside = next((number for number, body in enumerate(bodies) if body >> stage & 1), -1)
+        inside = _body_of(bodies, stage)
         before = graph.predecessors[stage] & mask
         depth = max((level[other] for other in level if before >> other & 1), default=0)
         if any(before >> other & 1 and _body_of(bodies, other) not in (-1, inside) for other in level):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from grainwise.planning.lattice import bits, successors
+from grainwise.planning.lattice import ancestors, bits, successors
 
 
 class Leaf(Struct, frozen=True):
@@ -103,9 +103,9 @@ def decompose(predecessors: Sequence[int], mask: int | None = None) -> Piece:
             return _by_depth(predecessors, within)
         return Parallel(tuple(decompose(predecessors, branch) for branch in branches))
     parts: list[Piece] = []
-    left = within
+    left, earlier = within, ancestors(predecessors)
     for cut in cuts:
-        before = _ancestors(predecessors, cut) & left
+        before = earlier[cut] & left
         if before:
             parts.extend(_flat(_between(predecessors, before)))
         parts.append(Leaf(cut))
@@ -237,11 +237,3 @@ def _by_depth(predecessors: Sequence[int], mask: int) -> Piece:
         leaves = tuple(Leaf(stage) for stage in bits(mask) if depth[stage] == level)
         levels.append(leaves[0] if len(leaves) == 1 else Parallel(leaves))
     return Serial(tuple(levels))
-
-
-def _ancestors(predecessors: Sequence[int], stage: int) -> int:
-    found = predecessors[stage]
-    for other in reversed(range(stage)):
-        if found >> other & 1:
-            found |= predecessors[other]
-    return found

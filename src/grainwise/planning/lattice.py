@@ -36,6 +36,17 @@ def descendants(predecessors: Sequence[int]) -> tuple[int, ...]:
     return tuple(masks)
 
 
+def ancestors(predecessors: Sequence[int]) -> tuple[int, ...]:
+    """For each stage the mask of the stages that it waits for, directly or not. Stages stand in a topological order."""
+    masks: list[int] = []
+    for before in predecessors:
+        mask = before
+        for other in bits(before):
+            mask |= masks[other]
+        masks.append(mask)
+    return tuple(masks)
+
+
 def needs(predecessors: Sequence[int], mask: int) -> int:
     """The stages outside ``mask`` that a stage of it waits for directly."""
     needed = 0

@@ -66,20 +66,30 @@ def _useful(problem: Problem, facts: GroupFacts) -> list[float]:
     return found
 
 
+def useful_batch(facts: GroupFacts) -> int:
+    """The largest batch that some stage of a group can use, in items of the group."""
+    useful = 1
+    for executions, max_batch in zip(facts.executions, facts.max_batches, strict=True):
+        useful = max(useful, math.ceil(max_batch / max(executions, 1.0) - _EPSILON))
+    return useful
+
+
+def powers_up_to(most: int) -> tuple[int, ...]:
+    """Powers of two from 1 on, and ``most`` at the end."""
+    found = [1]
+    while found[-1] * 2 <= most:
+        found.append(found[-1] * 2)
+    if found[-1] < most:
+        found.append(most)
+    return tuple(found)
+
+
 def batches(facts: GroupFacts) -> tuple[int, ...]:
     """Batch bounds worth trying: powers of two up to what a stage of the group takes at once, in items of the group.
 
     Where no stage batches, a bound above one would only make requests wait for one another.
     """
-    useful = 1
-    for executions, max_batch in zip(facts.executions, facts.max_batches, strict=True):
-        useful = max(useful, math.ceil(max_batch / max(executions, 1.0) - _EPSILON))
-    found = [1]
-    while found[-1] * 2 <= useful:
-        found.append(found[-1] * 2)
-    if found[-1] < useful:
-        found.append(useful)
-    return tuple(found)
+    return powers_up_to(useful_batch(facts))
 
 
 def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
