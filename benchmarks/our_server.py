@@ -43,7 +43,7 @@ def main() -> None:
     # The planner's process imports it by name, which must not be that of a script.
     from benchmarks import our_server
 
-    serving.compute = our_server.compute
+    serving.make_plan = our_server.compute
     options = serving.ServeOptions(
         given.app,
         port=given.port,
