@@ -1,6 +1,6 @@
 """The joint search over (group, configuration) against trying everything, on thousands of small random apps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from random import Random
 
@@ -13,25 +13,11 @@ from grainwise.planning.granularity import legal_groups
 from grainwise.planning.joint import Found, Step, search
 from grainwise.planning.lattice import Lattice
 from grainwise.planning.steps import longest_path_us
+from worlds.grains import members, partitions
 from worlds.problems import chain_graph, graph_of, random_dag
 
 Steps = Mapping[int, Sequence[Step]]
 KEEPS = (1, 3, 5)
-
-
-def members(mask: int) -> list[int]:
-    return [index for index in range(mask.bit_length()) if mask >> index & 1]
-
-
-def partitions(left: int, masks: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Set partitions of ``left`` into groups of ``masks``, whether or not they wait for one another."""
-    if not left:
-        yield ()
-        return
-    for mask in masks:
-        if mask & left & -left and not mask & ~left:
-            for rest in partitions(left & ~mask, masks):
-                yield (mask, *rest)
 
 
 class Shape:

@@ -1,6 +1,6 @@
 """Every legal granularity of a small graph, by trying all partitions; the definition, not the planner's way to it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import msgspec
@@ -109,3 +109,18 @@ def plan_for(app: str, grain: Grain, *, cpu_cores: float = 1.0, max_batch: int =
             for stages in grain
         ),
     )
+
+
+def members(mask: int) -> list[int]:
+    return [index for index in range(mask.bit_length()) if mask >> index & 1]
+
+
+def partitions(left: int, masks: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Set partitions of ``left`` into groups of ``masks``, whether or not they wait for one another."""
+    if not left:
+        yield ()
+        return
+    for mask in masks:
+        if mask & left & -left and not mask & ~left:
+            for rest in partitions(left & ~mask, masks):
+                yield (mask, *rest)

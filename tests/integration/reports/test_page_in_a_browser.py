@@ -6,7 +6,7 @@ from grainwise.reports.page import page
 from grainwise.telemetry.compare import Replicated, compare
 from grainwise.telemetry.result import RunResult
 from worlds.apps import chain
-from worlds.browser import DRAWN, INLINE, browser
+from worlds.browser import browser, drawn
 from worlds.runs import lively
 
 INK = "[getComputedStyle(document.body).color, getComputedStyle(document.querySelector('.figure .xtick text')).fill]"
@@ -29,28 +29,14 @@ def test_the_page_is_drawn_without_an_error_or_a_request_and_follows_light_and_d
     path = tmp_path / "page.html"
     comparison = compare([Replicated("slack </script>", tuple(made[:2])), Replicated("plain", tuple(made[2:]))])
     path.write_text(page((made[0], made[2]), comparison, "Two policies <b>"), encoding="utf-8")
-    told: list[str] = []
-    asked: list[str] = []
-    with door() as playwright:
-        opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        try:
-            tab = opened.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light")
-            tab.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
-            tab.on("pageerror", lambda error: told.append(str(error)))
-            tab.on("request", lambda request: asked.append(request.url))
-            tab.goto(path.as_uri(), wait_until="load")
-            tab.wait_for_function(DRAWN)
-            figures = tab.locator(".figure").count()
-            text = tab.inner_text("body")
-            title = tab.title()
-            inks = tab.evaluate(INK)
-            tab.emulate_media(color_scheme="dark")
-            tab.wait_for_function(f"({INK}).every(ink => ink === 'rgb(230, 233, 238)')")
-            wider = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        finally:
-            opened.close()
-    assert told == []
-    assert [url for url in asked if not url.startswith(INLINE)] == []
+    with drawn(path, door, executable, color_scheme="light") as tab:
+        figures = tab.locator(".figure").count()
+        text = tab.inner_text("body")
+        title = tab.title()
+        inks = tab.evaluate(INK)
+        tab.emulate_media(color_scheme="dark")
+        tab.wait_for_function(f"({INK}).every(ink => ink === 'rgb(230, 233, 238)')")
+        wider = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     # Five figures for the app, and the instances of two runs.
     assert figures == 7
     assert title == "Two policies <b>"

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from grainwise.cli.main import cli
-from worlds.browser import DRAWN, INLINE, browser
+from worlds.browser import browser, drawn
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 APPS = ("ocr/app.py", "ocr/app_accurate.py", "text/app.py")
@@ -49,22 +49,8 @@ def test_three_apps_on_sixteen_nodes_end_with_a_report_and_a_page(tmp_path: Path
     assert "simulated on sixteen (16 nodes" in said.stdout
     assert "tenant shops" in said.stdout and "large-gpu-2" in said.stdout
 
-    told: list[str] = []
-    asked: list[str] = []
-    with door() as playwright:
-        opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        try:
-            tab = opened.new_page(viewport={"width": 1300, "height": 900})
-            tab.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
-            tab.on("pageerror", lambda error: told.append(str(error)))
-            tab.on("request", lambda request: asked.append(request.url))
-            tab.goto(html.as_uri(), wait_until="load")
-            tab.wait_for_function(DRAWN)
-            shown = tab.inner_text("body")
-            headings = tab.locator("h2").all_inner_texts()
-        finally:
-            opened.close()
-    assert told == []
-    assert [url for url in asked if not url.startswith(INLINE)] == []
+    with drawn(html, door, executable) as tab:
+        shown = tab.inner_text("body")
+        headings = tab.locator("h2").all_inner_texts()
     assert [heading.split()[0] for heading in headings[:3]] == ["ocr", "ocr-accurate", "text"]
     assert "simulated on sixteen" in shown

@@ -1,6 +1,6 @@
 """Staircases against judging every way to finish, at every slack; on chains and where branches run side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from random import Random
 
@@ -10,28 +10,15 @@ from grainwise.domain.errors import InfeasibleError
 from grainwise.planning.granularity import legal_groups
 from grainwise.planning.joint import Step, search
 from grainwise.planning.staircase import Choice, FirstStep, Staircases, build
+from worlds.grains import members, partitions
 from worlds.problems import chain_graph, graph_of, random_dag
 
 Steps = Mapping[int, Sequence[Step]]
 
 
-def members(mask: int) -> list[int]:
-    return [index for index in range(mask.bit_length()) if mask >> index & 1]
-
-
 def begins_at_one_stage(predecessors: Sequence[int], mask: int) -> bool:
     """Told another way than by descendants: exactly one stage of the group waits for none of the group."""
     return sum(not predecessors[index] & mask for index in members(mask)) == 1
-
-
-def partitions(left: int, masks: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    if not left:
-        yield ()
-        return
-    for mask in masks:
-        if mask & left & -left and not mask & ~left:
-            for rest in partitions(left & ~mask, masks):
-                yield (mask, *rest)
 
 
 def longest_path(predecessors: Sequence[int], chosen: Sequence[Step]) -> float | None:
