@@ -6,13 +6,12 @@ from pathlib import Path
 
 from benchmarks.measuring import Check, ForeignLoad, Result, Table, now_text, quantile, this_machine
 from grainwise.cli.commands import read_spec
-from grainwise.control.events import AppDeployed
 from grainwise.control.extents import Extents
 from grainwise.control.routing import Routing
-from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import NOMINAL_PRICES, Node
 from grainwise.domain.plan import FunctionPlan, Objective, Plan
 from grainwise.policies.extent import ExtentView, decide
+from grainwise.predictors.effects import Setting
 from grainwise.predictors.fit import hop_model, latency_model, workload_of
 from grainwise.profiles.artifact import read
 from grainwise.simulation.cluster import SIMULATED
@@ -64,9 +63,8 @@ def _decisions(name: str, objective: Objective, count: int) -> tuple[float, list
     stages = tuple(node.name for node in spec.graph.stages)
     plan = Plan(spec.name, (FunctionPlan(stages, 1.0, 16, 4, 1, 4),), objective)
     model, hop, workload = latency_model(profile, spec), hop_model(profile), workload_of(profile, 10.0)
-    deployed = AppDeployed(spec, model, hop, workload, plan, SIMULATED, NOMINAL_PRICES, AppConfig())
     flows = Routing(spec.graph, plan, (0,) * len(stages), is_stagewise=True)
-    extents = Extents(deployed, plan, flows, NODES)
+    extents = Extents(Setting(spec, model, hop, workload, NODES, SIMULATED, NOMINAL_PRICES), plan, flows)
     began = time.perf_counter_ns()
     needed = extents.offers(0, 0, 1, 4)[0].times_us[-1]
     first_us = (time.perf_counter_ns() - began) / 1000

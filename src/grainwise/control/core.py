@@ -14,7 +14,10 @@ from grainwise.control.routing import Group, Routing
 from grainwise.control.state import AppState, ControllerState
 from grainwise.domain.machine import Node
 from grainwise.domain.time import Instant, from_ms
-from grainwise.policies.sets import PolicySet, policy_set
+from grainwise.policies.extent import OfferSource
+from grainwise.policies.policy_set import PolicySet
+from grainwise.policies.sets import policy_set
+from grainwise.predictors.effects import Setting
 
 DEADLINE, WATCH, DISPATCH, REVIEW = 0, 1, 2, 3
 """Kinds of timers: a request's deadline, the limit of what an instance does, a queue's batch wait, an app's review."""
@@ -45,7 +48,7 @@ class Compiled:
         "remaining_us",
     )
 
-    def __init__(self, app: AppState, plan_id: str, nodes: tuple[Node, ...], *, is_stagewise: bool) -> None:
+    def __init__(self, app: AppState, plan_id: str, nodes: tuple[Node, ...], policies: PolicySet) -> None:
         deployed = app.deployed
         spec = deployed.app
         plan = app.plans[plan_id]
@@ -57,10 +60,18 @@ class Compiled:
         self._rest: dict[tuple[int, int], float] = {}
         self.functions = Routing(spec.graph, plan, limits)
         self.costs = self._costs_of(self.functions)
+        is_stagewise = policies.extent is not None
         if is_stagewise:
             self.flows = Routing(spec.graph, plan, limits, is_stagewise=True)
             self.flow_costs = self._costs_of(self.flows)
-            self.extents: Extents | None = Extents(deployed, plan, self.flows, nodes)
+            scenario = Setting(
+                spec, deployed.model, deployed.hop, deployed.workload, nodes, deployed.capabilities, deployed.prices
+            )
+            self.extents: OfferSource | None = (
+                Extents(scenario, plan, self.flows, varies_share=policies.varies_share)
+                if policies.offer is None
+                else policies.offer(scenario, plan)
+            )
         else:
             self.flows, self.flow_costs, self.extents = self.functions, self.costs, None
         # A function that follows takes a hop; a stage that follows may run in the same invocation.
@@ -129,7 +140,7 @@ class Core:
         found = self._compiled.get(plan_id)
         if found is None:
             nodes = tuple(node.node for node in self.state.nodes.values() if node.is_present)
-            found = self._compiled[plan_id] = Compiled(app, plan_id, nodes, is_stagewise=self.is_stagewise(app))
+            found = self._compiled[plan_id] = Compiled(app, plan_id, nodes, self.policies[app.deployed.app.name])
         return found
 
     def is_stagewise(self, app: AppState) -> bool:

@@ -205,7 +205,7 @@ class Dispatcher:
         side = self._fleet.serving(app, queue.mask, enough=MOST_SIDE)
         offers: list[Offer] = []
         is_short = False
-        for offer in extents.offers(request.done, head.group, queue.items, side):
+        for offer in extents.offers(request.done, head.group, queue.items, side, head.due - core.now, queue.tries):
             mask, cores = offer.mask, offer.cpu_cores
             needs = extents.needs(mask)
             if needs and (offer.batch > 1 or not self._knows(request, compiled.flows, head, needs)):
@@ -217,6 +217,7 @@ class Dispatcher:
                         break
                     is_short = True
         if not offers:
+            queue.tries += 1
             if is_short:
                 held.extend(each.node for each, _, _ in free if each.stages & queue.mask and each.node not in held)
             return False
@@ -325,6 +326,7 @@ class Dispatcher:
             ranges.append(ItemRange(part.request, part.outer, part.lo, part.hi, part.attempt))
             size_sum += part.size_sum
         queue.wait_until = 0
+        queue.tries = 0
         inputs = tuple(rows)
         limit = _limit_us(turn.part, turn.cost, len(inputs), size_sum)
         invocation = Invocation(number, instance.number, instance.app, extent, taken, inputs, now)

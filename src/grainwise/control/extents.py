@@ -8,11 +8,9 @@ paid for the time that the batch is busy. What comes after the first extent is a
 import math
 from collections.abc import Iterator, Sequence
 
-from grainwise.control.events import AppDeployed
 from grainwise.control.routing import Routing
 from grainwise.domain.extent import common_scope
 from grainwise.domain.graph import Graph
-from grainwise.domain.machine import Node
 from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.granularity import explain_illegal
 from grainwise.planning.joint import Step
@@ -39,18 +37,17 @@ class Extents:
     """The extents of one plan.
 
     Args:
-        deployed: the app with everything that is known about it.
+        scenario: the app with everything that is known about it, and the machines.
         plan: whose functions hold the stages.
         flows: the routing of its values, stage by stage.
-        nodes: the machines.
+        varies_share: whether an invocation may have another share than its function, where the platform can change it.
     """
 
-    def __init__(self, deployed: AppDeployed, plan: Plan, flows: Routing, nodes: tuple[Node, ...]) -> None:
-        self._scenario = Setting(
-            deployed.app, deployed.model, deployed.hop, deployed.workload, nodes, deployed.capabilities, deployed.prices
-        )
+    def __init__(self, scenario: Setting, plan: Plan, flows: Routing, *, varies_share: bool = True) -> None:
+        self._scenario = scenario
         self._plan = plan
-        self._graph = deployed.app.graph
+        self._varies_share = varies_share
+        self._graph = scenario.app.graph
         self._flows = flows
         self._facts: dict[int, GroupFacts] = {}
         self._functions: dict[int, FunctionPlan] = {}
@@ -92,7 +89,7 @@ class Extents:
             )
         return found
 
-    def offers(self, done: int, head: int, items: int, side: int) -> tuple[Offer, ...]:
+    def offers(self, done: int, head: int, items: int, side: int, slack_us: float = 0.0, tries: int = 0) -> tuple[Offer, ...]:
         """The first steps for ``items`` that wait for stage ``head`` of requests that have run ``done``.
 
         Args:
@@ -101,6 +98,8 @@ class Extents:
             head: a stage.
             items: how many wait, so that no larger batch is offered.
             side: how many instances could share them.
+            slack_us: what is offered is the same whatever time is left.
+            tries: nor does it depend on what did not fit before.
         """
         done = (done | self._ancestors[head]) & ~self._from[head]
         requests = max(1, int(items / max(self._scenario.workload.items[head], 1e-9))) if self._is_scoped(head) else items
@@ -155,7 +154,12 @@ class Extents:
     def _cores(self, function: FunctionPlan) -> tuple[float, ...]:
         """Shares of an invocation: the function's, and others where use is paid for and not presence."""
         capabilities = self._scenario.capabilities
-        if self._plan.objective == "provisioned" or capabilities.is_share_hard or capabilities.share_scope != "invocation":
+        if (
+            not self._varies_share
+            or self._plan.objective == "provisioned"
+            or capabilities.is_share_hard
+            or capabilities.share_scope != "invocation"
+        ):
             return (function.cpu_cores,)
         most = max((node.usable_cores for node in self._scenario.nodes), default=0.0)
         ladder = [share for share in SHARES if capabilities.min_cpu_cores <= share <= most]

@@ -37,7 +37,10 @@ class Waiting(Struct, gc=False):
 
 
 class FunctionQueue(Struct):
-    """All ranges that wait for one extent of one app. ``wait_until`` is the instant until which a batch is being collected."""
+    """All ranges that wait for one extent of one app.
+
+    ``wait_until`` is the instant until which a batch is being collected; ``tries`` is how often in a row nothing fitted.
+    """
 
     mask: int
     heap: list[tuple[Instant, int]] = []
@@ -45,6 +48,7 @@ class FunctionQueue(Struct):
     items: int = 0
     size_sum: float = 0.0
     wait_until: Instant = 0
+    tries: int = 0
     rate: RateMeter = field(default_factory=RateMeter)
 
     def push(self, rank: tuple[Instant, int], waiting: Waiting) -> None:

@@ -11,7 +11,7 @@ from grainwise.policies.autoscale import Concurrency, ScaleView
 from grainwise.policies.autoscale_concurrency import PANIC_WINDOW_S, STABLE_WINDOW_S
 from grainwise.policies.keep_alive import End, IdleView
 from grainwise.policies.placement import NoRoom
-from grainwise.policies.sets import PolicySet
+from grainwise.policies.policy_set import PolicySet
 
 RATE_WINDOW_S = 5
 LIVELY_US = 30 * SECOND

@@ -9,7 +9,7 @@ mean they are answered sooner for it. Of a request that cannot be in time any mo
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -55,6 +55,36 @@ class Offer(Struct, frozen=True, gc=False):
             else:
                 low = middle + 1
         return (self.times_us[low], costs[low]) if low < len(costs) else None
+
+
+class OfferSource(Protocol):
+    """What can run next under one plan, at every point of the DAG."""
+
+    @property
+    def doubt(self) -> float:
+        """The high times that offers hold over mean ones."""
+        ...
+
+    def useful(self, mask: int) -> int:
+        """The largest batch of an extent that some stage of it can use."""
+        ...
+
+    def needs(self, mask: int) -> tuple[int, ...]:
+        """Numbers of the sources that an extent reads and that may be unknown when its first stage can run."""
+        ...
+
+    def offers(self, done: int, head: int, items: int, side: int, slack_us: float, tries: int) -> Sequence["Offer"]:
+        """The first steps for ``items`` that wait for stage ``head`` of requests that have run ``done``.
+
+        Args:
+            done: mask of stages.
+            head: a stage.
+            items: how many wait, so that no larger batch is offered.
+            side: how many instances could share them.
+            slack_us: the time until the head of the queue is due; negative where it is late.
+            tries: how often in a row nothing of what was offered fitted what was free.
+        """
+        ...
 
 
 class ExtentView(Struct, frozen=True, gc=False):

@@ -6,12 +6,12 @@ weighs what is warm and what waits, which no picture of a plan knows.
 
 from msgspec import Struct
 
-from grainwise.control.events import AppDeployed
 from grainwise.control.extents import Extents
 from grainwise.control.routing import Routing
-from grainwise.domain.config import AppConfig
 from grainwise.domain.plan import Plan
 from grainwise.planning.problem import Problem
+from grainwise.policies.sets import policy_set
+from grainwise.predictors.effects import setting
 
 
 class FirstExtent(Struct, frozen=True):
@@ -50,21 +50,11 @@ class Stairs(Struct, frozen=True):
 
 def stairs_of(problem: Problem, plan: Plan) -> tuple[Stairs, ...]:
     """Those of a lone request that has just arrived, one for each stage that it begins with; none where extents are fixed."""
-    if not problem.is_stagewise:
+    if not problem.is_stagewise or policy_set(problem.policies).offer is not None:
         return ()
-    deployed = AppDeployed(
-        problem.app,
-        problem.model,
-        problem.hop,
-        problem.workload,
-        plan,
-        problem.capabilities,
-        problem.prices,
-        AppConfig(policies=problem.policies),
-    )
     graph = problem.app.graph
     limits = tuple(0 for _ in graph.stages)
-    extents = Extents(deployed, plan, Routing(graph, plan, limits, is_stagewise=True), problem.nodes)
+    extents = Extents(setting(problem), plan, Routing(graph, plan, limits, is_stagewise=True))
     heads = [stage for stage, before in enumerate(graph.predecessors) if not before and not graph.stages[stage].scope]
     return tuple(_stairs(problem, extents, head) for head in heads)
 

@@ -11,6 +11,7 @@ from grainwise.domain.errors import ConfigurationError
 from grainwise.planning.dispatched import as_dispatched
 from grainwise.planning.judged import compute_judged
 from grainwise.planning.problem import PlanTable, Problem
+from grainwise.policies.sets import policy_set
 from grainwise.predictors.analytic import Analytic
 from grainwise.predictors.evaluator import PlanEvaluator
 from grainwise.simulation.learning import evaluator_for
@@ -33,7 +34,7 @@ _EVALUATORS: Mapping[str, Callable[[Problem], PlanEvaluator]] = {
 
 
 def plan(problem: Problem) -> PlanTable:
-    """Answer a planning problem with the evaluator that it names.
+    """Answer a planning problem as its policy set configures apps: without a way of its own, with the evaluator that it names.
 
     Raises:
         InfeasibleError: no plan fits the nodes at all.
@@ -41,6 +42,9 @@ def plan(problem: Problem) -> PlanTable:
         ArtifactError: the learned evaluator has no predictor, or one for another app or of another version.
         PlatformError: the learned evaluator needs a library that is not installed.
     """
+    configure = policy_set(problem.policies).configure
+    if configure is not None:
+        return configure(problem)
     choose = _EVALUATORS.get(problem.evaluator)
     if choose is None:
         raise ConfigurationError(

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from grainwise.control.actions import Invoke, LoadStages, StartInstance
-from grainwise.control.events import AppDeployed
 from grainwise.control.extents import Extents
 from grainwise.control.routing import Routing
 from grainwise.domain.config import AppConfig
 from grainwise.domain.machine import NOMINAL_PRICES, HopModel, Node
 from grainwise.domain.plan import Plan
 from grainwise.domain.time import MILLISECOND
+from grainwise.predictors.effects import Setting
 from grainwise.predictors.latency import RESIDUAL_LEVELS, StageModel
 from worlds.apps import chain, diamond, fan, listed
 from worlds.control import SOFT, World, model_of, workload_of
@@ -36,9 +36,8 @@ def extents_of(app, plan: Plan, nodes: tuple[Node, ...] = HERE, items: tuple[flo
     model = msgspec.structs.replace(
         model_of(spec), stages=tuple(stage(UNEVEN_US[at % 4]) for at in range(len(spec.graph.stages)))
     )
-    deployed = AppDeployed(spec, model, HOP, workload, plan, SOFT, NOMINAL_PRICES, AppConfig())
     flows = Routing(spec.graph, plan, (0,) * len(spec.graph.stages), is_stagewise=True)
-    return Extents(deployed, plan, flows, nodes)
+    return Extents(Setting(spec, model, HOP, workload, nodes, SOFT, NOMINAL_PRICES), plan, flows)
 
 
 def fused(app, **options) -> Plan:

@@ -1,0 +1,9 @@
+"""Published schedulers as policy sets, each after its paper, reconstructed.
+
+Of each there are two: with its own parts for every question that it answers, and, under a name that ends in
+``_configuration``, with ours for all but the configuration, so that a comparison shows what the configuration alone is worth.
+"""
+
+from grainwise.policies.policy_set import PolicySet
+
+PUBLISHED: tuple[PolicySet, ...] = ()
