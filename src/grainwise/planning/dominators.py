@@ -5,9 +5,11 @@ before. Cut points follow one another; between two of them lie branches side by 
 average normalised length: for a stage the mean over configurations of its part in the time of all stages under the same
 configuration, the sum of its pieces where they follow one another, the longest where they run side by side. Time is split in
 proportion to the weights, in whole microseconds that add up; each branch gets the whole time of its segment.
+
+A dispatch distributes time, so sums are formed one by one: ``sum`` rounds differently from one interpreter to the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -131,9 +133,9 @@ def normalised_lengths(times: Sequence[Sequence[float]]) -> tuple[float, ...]:
     Args:
         times: for each stage its time under each configuration, the same configurations for all.
     """
-    totals = [sum(column) for column in zip(*times, strict=True)]
+    totals = [_total(column) for column in zip(*times, strict=True)]
     return tuple(
-        sum(time / total if total > 0 else 1 / len(times) for time, total in zip(row, totals, strict=True)) / len(totals)
+        _total(time / total if total > 0 else 1 / len(times) for time, total in zip(row, totals, strict=True)) / len(totals)
         for row in times
     )
 
@@ -143,7 +145,7 @@ def weight(piece: Piece, weights: Sequence[float]) -> float:
     if isinstance(piece, Leaf):
         return weights[piece.stage]
     if isinstance(piece, Serial):
-        return sum(weight(part, weights) for part in piece.parts)
+        return _total(weight(part, weights) for part in piece.parts)
     return max(weight(branch, weights) for branch in piece.branches)
 
 
@@ -155,7 +157,10 @@ def remaining(piece: Piece, done: int) -> Piece | None:
     left = tuple(kept for kept in (remaining(part, done) for part in inner) if kept is not None)
     if len(left) < 2:
         return left[0] if left else None
-    return Serial(left) if isinstance(piece, Serial) else Parallel(left)
+    if isinstance(piece, Parallel):
+        return Parallel(left)
+    # What is left of a fork-join may be one branch, whose stages then follow on those before it.
+    return Serial(tuple(each for part in left for each in _flat(part)))
 
 
 def distribute(piece: Piece, time_us: int, weights: Sequence[float], most: int = 3) -> tuple[Share, ...]:
@@ -170,11 +175,11 @@ def distribute(piece: Piece, time_us: int, weights: Sequence[float], most: int =
         most: stages that follow one another are searched together in runs of at most this many.
     """
     runs = _runs(piece, most)
-    heavy = [sum(weight(each, weights) for each in run) for run in runs]
+    heavy = [_total(weight(each, weights) for each in run) for run in runs]
     shares: list[Share] = []
     left_us = time_us
     for number, run in enumerate(runs):
-        still = sum(heavy[number:])
+        still = _total(heavy[number:])
         is_last = number == len(runs) - 1
         share_us = left_us if is_last or still <= 0 else int(left_us * (heavy[number] / still))
         mask = 0
@@ -198,6 +203,13 @@ def _runs(piece: Piece, most: int) -> list[list[Piece]]:
         else:
             runs.append([part])
     return runs
+
+
+def _total(values: Iterable[float]) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return total
 
 
 def _flat(piece: Piece) -> tuple[Piece, ...]:

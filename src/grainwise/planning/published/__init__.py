@@ -1,0 +1,1 @@
+"""Searches and planners of published schedulers, each after its paper, reconstructed."""
