@@ -50,6 +50,7 @@ class Scaler:
             min_instances=max(1, function.min_instances) if self._is_kept_up(app) else 0,
             max_instances=max(function.max_instances, function.instances, 1),
             concurrency=self._concurrency(app, group),
+            offered_ahead=self._arriving_per_s(app, group) * per_item_us / SECOND,
         )
 
     def _concurrency(self, app: AppState, group: Group) -> Concurrency | None:
@@ -60,7 +61,8 @@ class Scaler:
         now = self._core.now
         second = now // SECOND
         stable, sudden = load.mean(second, STABLE_WINDOW_S), load.mean(second, PANIC_WINDOW_S)
-        return Concurrency(now, stable, sudden, group.function.max_batch, load.panic)
+        variance = load.variance(second, STABLE_WINDOW_S)
+        return Concurrency(now, stable, sudden, group.function.max_batch, load.panic, variance)
 
     def _measure(self, app: AppState) -> None:
         """Sample how many items each function of the plan has, waiting or running."""
@@ -85,8 +87,12 @@ class Scaler:
         queue = app.queues.get(first)
         if queue is not None and 0 <= queue.rate.since <= now - RATE_WINDOW_S * SECOND:
             return queue.rate.per_second(now, RATE_WINDOW_S)
+        return self._arriving_per_s(app, group)
+
+    def _arriving_per_s(self, app: AppState, group: Group) -> float:
+        """Items per second that the requests bring which arrive at present."""
         items = app.deployed.workload.items[group.extent.stages[0]] if group.depth else 1.0
-        return app.rate.per_second(now, RATE_WINDOW_S) * items
+        return app.rate.per_second(self._core.now, RATE_WINDOW_S) * items
 
     def _is_kept_up(self, app: AppState) -> bool:
         return not app.deployed.config.scale_to_zero or self.is_lively(app)
@@ -94,7 +100,8 @@ class Scaler:
     def needed(self, app: AppState, plan_id: str, group: Group) -> int:
         """Instances that the present rate needs for a function of any plan, at least one."""
         view = self._view(app, plan_id, group)
-        steady = ScaleView(view.offered, 0.0, 0.0, view.instances, 1, view.max_instances, view.concurrency)
+        offered, ahead = view.offered, view.offered_ahead
+        steady = ScaleView(offered, 0.0, 0.0, view.instances, 1, view.max_instances, view.concurrency, ahead)
         return self._policies(app).scale(steady).instances
 
     def is_lively(self, app: AppState) -> bool:

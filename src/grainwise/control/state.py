@@ -157,6 +157,15 @@ class FunctionLoad(Struct):
         total = sum(count for at, count in zip(self.seconds, self.items, strict=True) if at > oldest)
         return total / max(1, min(window_s, second - self.seconds[0] + 1))
 
+    def variance(self, second: int, window_s: int) -> float:
+        """Variance of the same samples around that mean."""
+        if not self.seconds:
+            return 0.0
+        counts = [count for at, count in zip(self.seconds, self.items, strict=True) if at > second - window_s]
+        seconds = max(1, min(window_s, second - self.seconds[0] + 1))
+        # In whole numbers, so that it is exact however long the window.
+        return (seconds * sum(count * count for count in counts) - sum(counts) ** 2) / (seconds * seconds)
+
 
 class AppState(Struct):
     """One app under control.

@@ -29,12 +29,12 @@ def compute(problem: Problem) -> PlanTable:
         ConfigurationError: the problem holds a value outside its range.
     """
     refuse_wrong_input(problem)
-    _refuse_missing_gpu(problem)
+    refuse_missing_gpu(problem)
     groups = Groups(problem)
     ranked: list[Best] = []
     expanded = misfits = 0
     large = shortlist(groups) if problem.grain is None and is_large(problem.app.graph) else None
-    wanted = list(large.combinations) if large else _wanted(problem)
+    wanted = list(large.combinations) if large else wanted_granularities(problem)
     for masks in wanted:
         best, nodes = best_of(groups, masks, large.combinations[masks] if large else ())
         expanded += nodes
@@ -43,7 +43,7 @@ def compute(problem: Problem) -> PlanTable:
         else:
             ranked.append(best)
     if not ranked:
-        raise InfeasibleError(_nothing_fits(groups))
+        raise InfeasibleError(nothing_fits(groups))
     most = max(each.option.predicted.attainment for each in ranked)
     ranked.sort(key=lambda each: _rank(each, most))
     current = None
@@ -86,8 +86,12 @@ def _beside_bound(winner: Best, bound: float) -> str:
     return said
 
 
-def _refuse_missing_gpu(problem: Problem) -> None:
-    """A stage that declares a GPU is never run on a CPU in silence."""
+def refuse_missing_gpu(problem: Problem) -> None:
+    """A stage that declares a GPU is never run on a CPU in silence.
+
+    Raises:
+        InfeasibleError: a stage declares one and no node has any.
+    """
     if any(node.gpus for node in problem.nodes):
         return
     wanting = [stage.name for stage in problem.app.stages if stage.device == "gpu"]
@@ -98,7 +102,12 @@ def _refuse_missing_gpu(problem: Problem) -> None:
         )
 
 
-def _wanted(problem: Problem) -> list[tuple[int, ...]]:
+def wanted_granularities(problem: Problem) -> list[tuple[int, ...]]:
+    """The granularity that a problem forces, else all of its app, as masks of their groups.
+
+    Raises:
+        InfeasibleError: the forced one is no granularity of this app.
+    """
     graph = problem.app.graph
     if problem.grain is None:
         return list(granularities(graph))
@@ -125,7 +134,8 @@ def _rank(each: Best, most: float) -> tuple[float, ...]:
     return (1.0, -2.0 if is_near else -round(predicted.attainment, 6), overload, round(each.cost, 9), functions)
 
 
-def _nothing_fits(groups: Groups) -> str:
+def nothing_fits(groups: Groups) -> str:
+    """Why no plan of the groups that were looked at fits the nodes, with what the least of them needs."""
     problem = groups.problem
     memory = max((node.memory_mib for node in problem.nodes), default=0.0)
     least = min((facts.memory_mib for facts in groups.facts.values()), default=0.0)

@@ -14,19 +14,24 @@ class Panic(Struct, frozen=True):
 
 
 class Concurrency(Struct, frozen=True):
-    """Mean items that wait or run, over a long and a short window, and how many an instance takes at once."""
+    """Mean items that wait or run, over a long and a short window, and how many an instance takes at once.
+
+    ``variance`` is that of the samples of the long window.
+    """
 
     now: Instant
     stable_items: float
     panic_items: float
     per_instance: int
     panic: Panic
+    variance: float = 0.0
 
 
 class ScaleView(Struct, frozen=True):
     """One function. ``offered`` is items per second times seconds of work per item: the mean number of busy instances.
 
     ``backlog_us`` is the predicted work in its queue, ``patience_us`` the time within which it should be gone.
+    ``offered_ahead`` is what the app's arrivals will offer to it, before they have come so far.
     ``concurrency`` is there for a function of an app whose policies measure it.
     """
 
@@ -37,6 +42,7 @@ class ScaleView(Struct, frozen=True):
     min_instances: int
     max_instances: int
     concurrency: Concurrency | None = None
+    offered_ahead: float = 0.0
 
 
 class ScaleTo(Struct, frozen=True):
