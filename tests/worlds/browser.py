@@ -12,7 +12,7 @@ import pytest
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 INLINE = ("file:", "data:", "blob:")
 """What a self-contained page may ask for."""
-DRAWN = "[...document.querySelectorAll('.figure')].every(figure => figure.querySelector('svg.main-svg .trace'))"
+DRAWN = "[...document.querySelectorAll('.figure')].every(figure => figure.querySelector('svg.main-svg :is(.trace, .hm)'))"
 """Holds in a page when all of its figures are there."""
 
 
