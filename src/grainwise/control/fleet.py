@@ -13,6 +13,7 @@ from grainwise.control.state import AppState, Instance, NodeState, PendingStart
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.policies import placement
+from grainwise.policies.home import home_of
 from grainwise.policies.slices import DeviceNeed
 from grainwise.predictors.groups import device_mask, items_at_once
 
@@ -70,6 +71,14 @@ class Fleet:
                     break
         return count
 
+    def spare_cores(self, app: AppState) -> dict[str, float]:
+        """By node how much of the shares of an app's instances nobody uses: an idle one's share, less what others borrow."""
+        spare: dict[str, float] = {}
+        for each in self._of[app.deployed.app.name].values():
+            if each.phase == "ready":
+                spare[each.node] = spare.get(each.node, 0.0) + each.share - each.cores
+        return spare
+
     def coming(self, app: AppState, mask: int) -> int:
         """How many instances that will hold ``mask`` are starting, loading or waiting to start."""
         count = sum(
@@ -115,6 +124,8 @@ class Fleet:
         for instance in state.instances.values():
             promised[instance.node] = promised.get(instance.node, 0.0) + instance.share
         lacks = self._lacks(app, mask) if len(state.nodes) > 1 else {}
+        present = [name for name, node in state.nodes.items() if node.is_present]
+        home = home_of(app.deployed.app.name, app.deployed.app.graph.names(mask), present)
         views = [
             placement.NodeView(
                 name,
@@ -126,6 +137,7 @@ class Fleet:
                 bool(node.node.devices),
                 lacks.get(name, 0.0),
                 promised.get(name, 0.0) + share > node.usable_cores + EPSILON,
+                name == home,
             )
             for name, node in state.nodes.items()
             if node.is_present

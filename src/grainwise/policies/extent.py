@@ -102,10 +102,11 @@ class ExtentView(Struct, frozen=True, gc=False):
 
 
 class Run(Struct, frozen=True, gc=False):
-    """Run this first step."""
+    """Run this first step. Its batch is a bound, ``is_exact``: on no more items even where no larger one was on offer."""
 
     step: Offer
     because: Because
+    is_exact: bool = False
 
 
 class Drop(Struct, frozen=True, gc=False):

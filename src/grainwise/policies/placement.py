@@ -24,7 +24,8 @@ class NodeView(Struct, frozen=True):
 
     ``promised_cores`` are the shares of all its instances, idle ones included, where ``free_cores`` knows only those at work.
     ``lacks`` is by how many instances the function has too few here, were they shared out as those of its neighbours are: see
-    ``lacking_beside``. On a node that ``is_crowded`` another instance would promise more than all cores.
+    ``lacking_beside``. On a node that ``is_crowded`` another instance would promise more than all cores. ``is_home``: see
+    ``home_of``.
     """
 
     name: str
@@ -36,6 +37,7 @@ class NodeView(Struct, frozen=True):
     has_devices: bool = False
     lacks: float = 0.0
     is_crowded: bool = False
+    is_home: bool = False
 
     @property
     def pull(self) -> float:

@@ -5,5 +5,6 @@ Of each there are two: with its own parts for every question that it answers, an
 """
 
 from grainwise.policies.policy_set import PolicySet
+from grainwise.policies.published import esg
 
-PUBLISHED: tuple[PolicySet, ...] = ()
+PUBLISHED: tuple[PolicySet, ...] = (*esg.SETS,)
