@@ -13,7 +13,7 @@ from grainwise.domain.time import SECOND, Instant
 class BatchView(Struct, frozen=True, gc=False):
     """What the policy sees of a queue that fills no batch. Times in microseconds; ``oldest`` is when its head was queued.
 
-    A batch of n items is predicted to take ``fixed_us + n * item_us``.
+    A batch of n items is predicted to take ``fixed_us + n * item_us``, and ``hop_us`` to be handed to or on from an instance.
     """
 
     items: int
@@ -25,6 +25,7 @@ class BatchView(Struct, frozen=True, gc=False):
     item_us: float
     items_per_s: float
     wait_bound_fraction: float
+    hop_us: float = 0.0
 
 
 class Dispatch(Struct, frozen=True, gc=False):
