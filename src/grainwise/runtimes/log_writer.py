@@ -1,7 +1,8 @@
 """Writes the log off the hot path: a bounded buffer, a thread that writes, segments, bounded retention.
 
 Entries are encoded where they arise: that takes as long as guessing how much memory they would hold until later, keeps nothing
-alive, and leaves the thread nothing to do for which it would hold the interpreter.
+alive, and leaves the thread nothing to do for which it would hold the interpreter. The latest are kept encoded too, until
+someone looks: a thousand live records would push what the controller works on out of the cache.
 """
 
 import logging
@@ -15,7 +16,7 @@ from pathlib import Path
 from grainwise.control.actions import Action
 from grainwise.control.controller import Controller
 from grainwise.control.events import Event
-from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, encode
+from grainwise.control.log import LOG_SCHEMA, Entry, Gap, Header, Record, decode, encode
 from grainwise.domain.time import Instant
 from grainwise.runtimes.log_reader import records
 from grainwise.telemetry.log_folder import SEGMENT_BYTES, open_first_segment, segment_path, segments_in
@@ -24,6 +25,9 @@ RETAINED_BYTES = 1024 * 1024 * 1024
 BUFFER_ENTRIES = 200_000
 BUFFER_BYTES = 32 * 1024 * 1024
 FLUSH_SECONDS = 0.2
+
+CHUNK_BYTES = 256 * 1024
+"""About how much is written at once: after each call to the system the thread waits for the interpreter anew."""
 
 logger = logging.getLogger("grainwise.log")
 
@@ -86,6 +90,7 @@ class LogWriter:
         self._bytes_put = 0
         self._bytes_taken = 0
         self._tail: deque[Entry] = deque(maxlen=tail_entries)
+        self._unread: deque[bytes] = deque(maxlen=tail_entries)
         self._gap_first = -1
         self._last_seq = -1
         self._segment = 0
@@ -110,8 +115,8 @@ class LogWriter:
 
     def append(self, seq: int, now: Instant, event: Event, actions: list[Action], controller: Controller) -> None:
         """Hand one entry over."""
-        entry = Entry(seq, now, event, actions)
-        self._tail.append(entry)
+        frame = encode(Entry(seq, now, event, actions))
+        self._unread.append(frame)
         self._last_seq = seq
         if len(self._buffer) >= self._buffer_entries or self._bytes_put - self._bytes_taken >= self._buffer_bytes:
             if self._gap_first < 0:
@@ -123,7 +128,7 @@ class LogWriter:
             self._gap_first = -1
             self._begin_segment(self._segment + 1, seq, controller)
             return
-        self._put(encode(entry))
+        self._put(frame)
         if self._wanted_segment > self._segment:
             self._begin_segment(self._wanted_segment, seq, controller)
 
@@ -133,7 +138,10 @@ class LogWriter:
         self._put(encode(self._header(after_seq + 1, controller.snapshot())))
 
     def tail(self, count: int) -> list[Entry]:
-        """The latest entries, oldest first."""
+        """The latest entries, oldest first, as a reader of the log sees them."""
+        unread = b"".join(self._unread)
+        self._unread.clear()
+        self._tail.extend(record for record in decode(unread) if isinstance(record, Entry))
         return list(self._tail)[-count:] if count > 0 else []
 
     def flush(self) -> None:
@@ -174,23 +182,36 @@ class LogWriter:
     def _drain(self) -> None:
         buffer = self._buffer
         while buffer:
+            self._write_frames()
+            if not buffer or isinstance(buffer[0], bytes):
+                continue
+            # Only now: where the disk has refused what came before it, whoever waits is found in the buffer.
             item = buffer.popleft()
-            if isinstance(item, bytes):
-                self._bytes_taken += len(item)
-                self._file.write(item)
-                self._written += len(item)
-                if self._written >= self._segment_bytes:
-                    self._wanted_segment = self._written_segment + 1
-            elif isinstance(item, _Opening):
+            if isinstance(item, _Opening):
                 self._file.close()
                 self._file = segment_path(self.folder, item.segment).open("wb")
                 self._written_segment = item.segment
                 self._written = 0
                 self._retain()
-            else:
+            elif isinstance(item, threading.Event):
                 self._file.flush()
                 item.set()
         self._file.flush()
+
+    def _write_frames(self) -> None:
+        """Write the frames that are next in the buffer, about as many as a chunk holds."""
+        buffer = self._buffer
+        frames: list[bytes] = []
+        size = 0
+        while buffer and size < CHUNK_BYTES and isinstance(frame := buffer[0], bytes):
+            buffer.popleft()
+            frames.append(frame)
+            size += len(frame)
+        self._bytes_taken += size
+        self._file.write(b"".join(frames))
+        self._written += size
+        if self._written >= self._segment_bytes:
+            self._wanted_segment = self._written_segment + 1
 
     def _retain(self) -> None:
         segments = segments_in(self.folder)
