@@ -1,34 +1,26 @@
 """From ready items to invocations: queues in order of urgency, idle instances that hold the stages, bounded batches."""
 
-from msgspec import Struct
-
 from grainwise.control.actions import Invoke
 from grainwise.control.core import DISPATCH, Compiled, Core
 from grainwise.control.costs import GroupCost
 from grainwise.control.endings import Endings
 from grainwise.control.events import ItemRange
-from grainwise.control.fleet import EPSILON, Fleet
+from grainwise.control.fleet import Fleet
 from grainwise.control.queues import FunctionQueue, Waiting
 from grainwise.control.requests import Flow, Ready, Request, inputs_of
-from grainwise.control.routing import Group, Routing
+from grainwise.control.routing import Group
 from grainwise.control.state import AppState, Instance, Invocation
+from grainwise.control.turns import Turn, Turns
 from grainwise.domain.because import Because
 from grainwise.domain.time import SECOND, Micros
 from grainwise.domain.values import Payload
 from grainwise.policies.batching import BatchView, WaitUntil
-from grainwise.policies.extent import Drop, ExtentView, Offer
 
 HUNG_FACTOR = 3.0
 HUNG_FLOOR: Micros = 2 * SECOND
 """A stall of the machine is no hang: below this an invocation without a declared limit is never taken for hung."""
 
 RATE_WINDOW_S = 2
-
-ROOMY = 2.0
-"""So many times the cores of an invocation must be free on the node of its inputs for it to be preferred."""
-
-MOST_SIDE = 4
-"""More instances than this to share a fan-out make no difference to what is on offer."""
 
 RETRY_ALONE = Because("retried alone after its instance was lost")
 
@@ -39,7 +31,7 @@ class Dispatcher:
     def __init__(self, core: Core, fleet: Fleet, endings: Endings) -> None:
         self._core = core
         self._fleet = fleet
-        self._endings = endings
+        self._turns = Turns(core, fleet, endings)
 
     def enqueue(self, app: AppState, request: Request, flow: Flow) -> None:
         """Queue the ranges of items that a step of a request made ready."""
@@ -119,20 +111,19 @@ class Dispatcher:
             return False
         compiled = self._core.compiled(app, head.plan)
         if compiled.extents is None:
-            turn = self._function(app, queue, head, compiled, idle, held)
+            turn = self._turns.function(app, queue, head, compiled, idle, held)
         else:
             # Values go the same way under every plan, so whoever waits is served by what the present one holds.
             compiled = self._core.compiled(app, app.plan_id)
-            turn = self._extent(app, queue, head, compiled, idle, held)
-        if not isinstance(turn, _Turn):
+            turn = self._turns.extent(app, queue, head, compiled, idle, held)
+        if not isinstance(turn, Turn):
             return turn
         if head.is_alone:
             count, because = 1, RETRY_ALONE
         else:
             able = 1
             if len(idle) > 1 and queue.items > 1:
-                free = self._core.state.nodes[turn.instance.node].free_cores
-                able = self._able(app, turn.part.mask, free, turn.cores)
+                able = self._able(app, turn.part.mask, turn.free, turn.cores)
             policies = self._core.policies[app.deployed.app.name]
             decision = policies.batch_now(queue.items, turn.max_batch, able)
             if decision is None:
@@ -150,133 +141,6 @@ class Dispatcher:
         self._invoke(app, queue, queue.take(count), turn, because)
         return True
 
-    def _function(
-        self,
-        app: AppState,
-        queue: FunctionQueue,
-        head: Waiting,
-        compiled: Compiled,
-        idle: dict[int, Instance],
-        held: list[str],
-    ) -> "_Turn | bool":
-        """The whole function that the head waits for, on the instance that the policy names; False where there is none."""
-        core = self._core
-        group = compiled.flows.groups[head.group]
-        policies = core.policies[app.deployed.app.name]
-        home = self._home(core.state.requests[head.request], compiled, head, group.function.cpu_cores)
-        while True:
-            able_nodes = [each for each in idle.values() if each.node not in held] if held else idle.values()
-            instance = policies.route(queue.mask, able_nodes, home)
-            if instance is None:
-                return False
-            node = core.state.nodes[instance.node]
-            cores = min(group.function.cpu_cores, node.usable_cores)
-            if cores > 0 and self._fleet.can_run(app, node, cores):
-                return _Turn(instance, group, compiled.flow_costs[head.group], cores, group.function.max_batch, None)
-            held.append(instance.node)
-
-    def _extent(
-        self,
-        app: AppState,
-        queue: FunctionQueue,
-        head: Waiting,
-        compiled: Compiled,
-        idle: dict[int, Instance],
-        held: list[str],
-    ) -> "_Turn | bool":
-        """As much of the DAG as the policy says, out of what idle instances hold and free cores allow.
-
-        False where nothing can run now, True where a request was given up and the next one may be looked at.
-        """
-        core, extents = self._core, compiled.extents
-        assert extents is not None
-        nodes = core.state.nodes
-        request = core.state.requests[head.request]
-        is_hard = app.deployed.capabilities.is_share_hard
-        # What an instance may be given now: nothing limits a hard share, which was charged when it started.
-        free: list[tuple[Instance, float, float]] = []
-        for each in idle.values():
-            if each.node not in held:
-                node = nodes[each.node]
-                usable = node.usable_cores
-                if usable > 0:
-                    free.append((each, usable if is_hard else usable - node.cores + EPSILON, usable))
-        # Whoever is busy now may be idle by the time that there is something to share.
-        side = self._fleet.serving(app, queue.mask, enough=MOST_SIDE)
-        offers: list[Offer] = []
-        is_short = False
-        for offer in extents.offers(request.done, head.group, queue.items, side, head.due - core.now, queue.tries):
-            mask, cores = offer.mask, offer.cpu_cores
-            needs = extents.needs(mask)
-            if needs and (offer.batch > 1 or not self._knows(request, compiled.flows, head, needs)):
-                continue
-            for each, left, usable in free:
-                if each.stages & mask == mask:
-                    if is_hard or (cores if cores < usable else usable) <= left:
-                        offers.append(offer)
-                        break
-                    is_short = True
-        if not offers:
-            queue.tries += 1
-            if is_short:
-                held.extend(each.node for each, _, _ in free if each.stages & queue.mask and each.node not in held)
-            return False
-        policies = core.policies[app.deployed.app.name]
-        assert policies.extent is not None
-        cost = compiled.flow_costs[head.group]
-        extra = (head.size_sum - (head.hi - head.lo) * cost.mean_size) * cost.size_us
-        decision = policies.extent(
-            ExtentView(head.due, offers, extra, extents.doubt, app.deployed.config.late), core.now
-        )  # fmt: skip
-        if isinstance(decision, Drop):
-            self._endings.reject(request, "too_late", decision.because)
-            return True
-        mask, cores = decision.step.mask, decision.step.cpu_cores
-        able = [
-            each
-            for each, left, usable in free
-            if each.stages & mask == mask and (is_hard or (cores if cores < usable else usable) <= left)
-        ]
-        instance = able[0]
-        if len(able) > 1:
-            home = self._home(request, compiled, head, cores)
-            instance = policies.route(mask, able, home) or instance
-        usable = nodes[instance.node].usable_cores
-        cores = cores if cores < usable else usable
-        part = compiled.flows.extent(mask)
-        # Where a larger batch was on offer and not taken, more items must not make it one after all.
-        batch = decision.step.batch
-        if extents.needs(mask):
-            batch = 1
-        elif not (len(offers) > 1 and any(each.mask == mask and each.batch > batch for each in offers)):
-            batch = extents.useful(mask)
-        return _Turn(instance, part, compiled.extent_cost(part, cores), cores, batch, decision.because)
-
-    @staticmethod
-    def _knows(request: Request, flows: Routing, head: Waiting, needs: tuple[int, ...]) -> bool:
-        """Whether the values of these sources are there for the first item of a range."""
-        return all((number, *_place(head, flows.sources[number].depth)) in request.values for number in needs)
-
-    def _home(self, request: Request, compiled: Compiled, head: Waiting, cores: float) -> str:
-        """The node on which most of what the head reads lies; empty where that is not known or is of no use.
-
-        A node that this invocation would fill is none to prefer: whoever comes next would wait there while others are idle.
-        """
-        nodes = self._core.state.nodes
-        if len(nodes) < 2:
-            return ""
-        flows = compiled.flows
-        group = flows.groups[head.group]
-        nbytes: dict[str, int] = {}
-        for number, payload in zip(group.inputs, inputs_of(request, flows, group, head.outer, head.lo), strict=True):
-            fan = flows.fan_by_element.get(number)
-            for source in fan.over if fan is not None else (number,):
-                home = request.homes.get((source, *_place(head, flows.sources[source].depth)))
-                if home is not None:
-                    nbytes[home] = nbytes.get(home, 0) + sum(ref.nbytes for ref in payload.refs)
-        home = max(nbytes, key=lambda name: (nbytes[name], name), default="")
-        return home if home in nodes and nodes[home].free_cores >= ROOMY * cores else ""
-
     def _able(self, app: AppState, mask: int, free_cores: float, cores: float) -> int:
         """How many idle instances could take a part of a queue now."""
         able = sum(1 for each in self._fleet.idle(app).values() if each.stages & mask == mask)
@@ -284,7 +148,7 @@ class Dispatcher:
             able = min(able, int(free_cores / cores + 1e-9))
         return max(1, able)
 
-    def _batch_view(self, app: AppState, queue: FunctionQueue, head: Waiting, turn: "_Turn", remaining_us: float) -> BatchView:
+    def _batch_view(self, app: AppState, queue: FunctionQueue, head: Waiting, turn: Turn, remaining_us: float) -> BatchView:
         cost = turn.cost
         return BatchView(
             items=queue.items,
@@ -296,9 +160,10 @@ class Dispatcher:
             item_us=cost.item_us + cost.size_us * queue.size_sum / queue.items,
             items_per_s=queue.rate.per_second(self._core.now, RATE_WINDOW_S),
             wait_bound_fraction=app.deployed.config.wait_bound_fraction,
+            hop_us=app.deployed.hop.fixed_us,
         )
 
-    def _invoke(self, app: AppState, queue: FunctionQueue, taken: list[Waiting], turn: "_Turn", because: Because) -> None:
+    def _invoke(self, app: AppState, queue: FunctionQueue, taken: list[Waiting], turn: Turn, because: Because) -> None:
         core = self._core
         state, now = core.state, core.now
         number = state.next_invocation
@@ -369,22 +234,6 @@ class Dispatcher:
             return queue.items * compiled.rest_us(head.group, compiled.flows.graph.all_mask)
         batches = -(-queue.items // max_batch)
         return cost.fixed_us * batches + cost.item_us * queue.items + cost.size_us * queue.size_sum
-
-
-class _Turn(Struct, frozen=True, gc=False):
-    """What comes next from a queue: an instance, the extent that it runs, its predicted cost, cores, and the largest batch."""
-
-    instance: Instance
-    part: Group
-    cost: GroupCost
-    cores: float
-    max_batch: int
-    because: Because | None
-
-
-def _place(head: Waiting, depth: int) -> tuple[int, ...]:
-    """The first ``depth`` indices of the path of a range's first item."""
-    return (*head.outer, head.lo)[:depth]
 
 
 def _limit_us(group: Group, cost: GroupCost, count: int, size_sum: float) -> Micros:
