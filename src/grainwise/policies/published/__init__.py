@@ -5,6 +5,8 @@ Of each there are two: with its own parts for every question that it answers, an
 """
 
 from grainwise.policies.policy_set import PolicySet
-from grainwise.policies.published import esg
+from grainwise.policies.published import aquatope, esg, fast_gshare, infless, knative, orion
 
-PUBLISHED: tuple[PolicySet, ...] = (*esg.SETS,)
+PUBLISHED: tuple[PolicySet, ...] = (
+    *esg.SETS, *infless.SETS, *fast_gshare.SETS, *orion.SETS, *aquatope.SETS, *knative.SETS,
+)  # fmt: skip
