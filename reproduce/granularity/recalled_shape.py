@@ -1,7 +1,7 @@
 """Four pipelines of the shape that ESG's have, as it is recalled: NOT MEASURED, by nobody here and with no GPU.
 
-Run times, cold starts and input sizes are recalled from what describes ESG's applications (grade: recalled, low confidence). How a
-run time splits into CPU and device, what of it neither grows with a batch nor shrinks with slices, and all memory are
+Run times, cold starts and input sizes are recalled from what describes the applications of ESG (recalled, low confidence). How
+a run time splits into CPU and device, what of it neither grows with a batch nor shrinks with slices, and all memory are
 assumptions. A stage takes on ``c`` cores and ``g`` of a device's seven slices, for a batch of ``b``:
 ``t0 * host * b * (0.15 + 0.85/c) + t0 * (1 - host) * (fixed + (1 - fixed) * b/g)``.
 """

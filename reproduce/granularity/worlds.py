@@ -1,8 +1,8 @@
 """Machines of the study: one, four or sixteen equal nodes, on CPU cores, on softly shared GPUs or on hard slices of them.
 
 A node has 16 cores and a device of seven slices, as the recalled shape has them (grade: recalled, low confidence). What lies
-between nodes is an assumption: ``DATACENTRE``, a network of 10 Gbit/s. Hops over a broker, over HTTP or over a store were measured
-on one machine (``hops``); between nodes the network comes on top of them.
+between nodes is an assumption: ``DATACENTRE``, a network of 10 Gbit/s. Hops over a broker, HTTP or a store were measured on one
+machine (``hops``); between nodes the network comes on top of them.
 """
 
 from typing import Literal
@@ -61,8 +61,8 @@ def cluster(
 
     Args:
         nodes: how many, at least one.
-        sharing: ``"cpu"``, nodes without a device whose cores are shared softly, chosen per invocation; ``"gpu_soft"``, a device
-            per node of which an instance has any part; ``"gpu_slices"``, the same cut into slices as an A100 is.
+        sharing: ``"cpu"``, no devices and cores that are shared softly, chosen per invocation; ``"gpu_soft"``, a device per
+            node of which an instance has any part; ``"gpu_slices"``, the same cut into slices as an A100 is.
         hop: what every hop costs; None: as the profile of each app has it, that of the local runtime.
         prices: by default the recalled ones with a device, else those of a laptop.
         wire: between nodes.
