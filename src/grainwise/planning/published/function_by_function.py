@@ -128,17 +128,20 @@ def configurations(problem: Problem, facts: GroupFacts, system: System) -> tuple
     if facts.largest_bytes > problem.capabilities.payload_limit_bytes:
         return ()
     room = sum(math.floor(node.memory_mib / facts.memory_mib) if facts.memory_mib > 0 else 1 << 10 for node in problem.nodes)
+    parts = [
+        (batch, gpu, min(room, instances_on_devices(problem, facts, batch, gpu)))
+        for batch in (batches(facts) if system.is_batching else (1,))
+        for gpu in gpu_shares(problem, facts, batch)
+    ]
     found: list[Configuration] = []
     for cores in shares(problem):
         most = concurrency(problem.nodes, problem.capabilities, cores, 1 << 10)
         if problem.capabilities.is_share_hard:
             most = sum(math.floor(node.usable_cores / cores + 1e-9) for node in problem.nodes)
-        for batch in batches(facts) if system.is_batching else (1,):
-            hop_us = problem.hop.latency_us(facts.bytes_in * batch)
-            for gpu in gpu_shares(problem, facts, batch):
-                bound = min(most, room, instances_on_devices(problem, facts, batch, gpu))
-                if bound < 1:
-                    continue
+        for batch, gpu, room_for_part in parts:
+            bound = min(most, room_for_part)
+            if bound >= 1:
+                hop_us = problem.hop.latency_us(facts.bytes_in * batch)
                 run_us = system.margin * total((hop_us, *stage_times_us(problem, facts, float(batch), cores, gpu)))
                 usd = problem.prices.usd_per_second(cores, facts.memory_mib, gpu)
                 found.append(Configuration(batch, cores, gpu, run_us, usd, bound))
