@@ -267,6 +267,18 @@ def calibrate(
         raise SystemExit(calibrate_app(options, as_json))
 
 
+@cli.command(epilog="Example: grainwise policies adaptive")
+def policies(
+    name: Annotated[str | None, typer.Argument(help="One set, with what each of its parts does; default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the policy sets that --policy takes: whose idea each is, and which policy answers which question."""
+    with reported():
+        from grainwise.cli.policies_command import show_policies
+
+        show_policies(name, as_json)
+
+
 @cli.command(epilog="Example: grainwise demo --budget 60")
 def demo(
     app: Annotated[Path, typer.Option(help="The OCR app.")] = Path("examples/ocr/app.py"),

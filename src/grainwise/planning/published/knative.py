@@ -2,8 +2,8 @@
 
 After Knative Serving's published defaults (knative.dev), reconstructed: no model and no SLO decide anything. The shape is
 the declared one: one core, or what there is of one, and for a stage on a device the smallest share that holds it; batches of
-one, or as the stages declare them. Of the plan's instances 70 % are in use at the forecast rate, which is where the autoscaler settles
-(``policies.autoscale_concurrency``). The plan is predicted as any other is.
+one, or as the stages declare them. Of the plan's instances 70 % are in use at the forecast rate, which is where the
+autoscaler settles (``policies.autoscale_concurrency``). The plan is predicted as any other is.
 """
 
 from grainwise.domain.errors import InfeasibleError

@@ -29,7 +29,7 @@ AQUATOPE = replace(
     FIXED,
     name="aquatope",
     provenance=Provenance(
-        "the same optimisation; no batches, a pre-warmed pool of the mean concurrency and two deviations of it",
+        "one static plan by Bayesian optimisation; no batches, a pool of the mean concurrency and two deviations of it",
         SOURCE,
         "reconstructed",
     ),

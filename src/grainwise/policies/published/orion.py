@@ -29,7 +29,7 @@ ORION = replace(
     FIXED,
     name="orion",
     provenance=Provenance(
-        "the same search with instances that seldom let a request wait; no batches, starts ahead of what arrivals will bring",
+        "one static plan, best-first from the smallest sizes; no batches, instances started for what arrivals will bring",
         SOURCE,
         "reconstructed",
     ),
