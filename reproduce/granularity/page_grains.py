@@ -7,7 +7,6 @@ from msgspec import Struct
 from reproduce.granularity.records import FUSED, SPLIT, Cell, Run
 
 FIXED = "fixed:"
-PARTIAL = "partial"
 _MOST_DIGITS = 9
 
 
@@ -25,13 +24,12 @@ class Grains(Struct, frozen=True):
         return "|".join("".join(self.digits[stage] for stage in group) for group in groups)
 
     def cut(self, way: str) -> float:
-        """How much a way is cut: 0 is one function, 1 a function for every stage."""
+        """How much a way is cut: 0 is one function, 1 a function for every stage; half where its name does not tell."""
         grain = way.removeprefix(FIXED)
-        named = {FUSED: 0.0, PARTIAL: 0.5, SPLIT: 1.0}
-        if grain in named:
-            return named[grain]
+        if grain in (SPLIT, FUSED):
+            return float(grain == SPLIT)
         cuts, joins = grain.count(" | "), grain.count("+")
-        return cuts / max(1, cuts + joins)
+        return cuts / (cuts + joins) if cuts + joins else 0.5
 
     @property
     def legend(self) -> str:
@@ -39,10 +37,10 @@ class Grains(Struct, frozen=True):
         return ", ".join(f"{digit} {stage}" for stage, digit in self.digits.items())
 
 
-def grains_of(app: str, cells: Iterable[Cell], runs: Iterable[Run]) -> Grains:
+def grains_of(profiles: str, app: str, cells: Iterable[Cell], runs: Iterable[Run]) -> Grains:
     """How the granularities of an app are written, by the split one among its runs; ``mixed`` cells name theirs themselves."""
-    numbers = {cell.number for cell in cells if cell.app == app}
+    numbers = {cell.number for cell in cells if (cell.profiles, cell.app) == (profiles, app)}
     split = next((run.way.removeprefix(FIXED) for run in runs if run.is_split and run.cell in numbers), "")
     stages = split.split(" | ")
-    is_short = app != "mixed" and "+" not in split and 1 < len(stages) <= _MOST_DIGITS
+    is_short = app != "mixed" and 1 < len(stages) <= _MOST_DIGITS and "+" not in split
     return Grains({stage: str(at) for at, stage in enumerate(stages, start=1)} if is_short else {})

@@ -21,12 +21,12 @@ GROUP_MARKS = {
 
 
 class Dot(Struct, frozen=True):
-    """One cell: fractions by which adaptive attains more and costs more than the best fixed granularity."""
+    """One cell: points by which adaptive attains more, and the fraction by which it costs more, than the best fixed one."""
 
     kind: str
-    attained: float
+    points: float
     dearer: float
-    is_usable: bool
+    is_within: bool
     hover: str
 
 
@@ -47,19 +47,20 @@ class Choice(Struct, frozen=True):
 
 
 def difference_figure(go: Any, dots: Sequence[Dot], least: float, most: float) -> Any:
-    """Points of attainment over percent of cost; the targets as lines, ``least`` points and ``most`` of cost as fractions."""
+    """Points of attainment over percent of cost; the tolerances as lines, ``least`` points and ``most`` percent."""
     figure = go.Figure()
     for at, kind in enumerate(dict.fromkeys(dot.kind for dot in dots)):
-        for is_usable in (True, False):
-            own = [dot for dot in dots if dot.kind == kind and dot.is_usable == is_usable]
+        for is_within in (True, False):
+            own = [dot for dot in dots if dot.kind == kind and dot.is_within == is_within]
             if not own:
                 continue
             symbol = SYMBOLS[at % len(SYMBOLS)]
             figure.add_scatter(
-                x=[100 * dot.dearer for dot in own], y=[100 * dot.attained for dot in own], mode="markers",
-                name=escape(shorten(kind if is_usable else f"{kind}, not usable")),
-                marker={"symbol": symbol if is_usable else f"{symbol}-open", "color": COLOURS[at % len(COLOURS)], "size": 8},
-                visible=True if is_usable else "legendonly", opacity=0.8, hovertext=[dot.hover for dot in own], hoverinfo="text",
+                x=[100 * dot.dearer for dot in own], y=[dot.points for dot in own], mode="markers",
+                name=escape(shorten(kind if is_within else f"{kind}, not within")),
+                marker={"symbol": symbol if is_within else f"{symbol}-open", "color": COLOURS[at % len(COLOURS)], "size": 8},
+                opacity=0.8,
+                hovertext=[dot.hover for dot in own], hoverinfo="text",
             )  # fmt: skip
     lay_out(
         figure,
@@ -67,8 +68,8 @@ def difference_figure(go: Any, dots: Sequence[Dot], least: float, most: float) -
         "attainment of adaptive minus that of it (points)",
     )
     dashed = {"color": SLO_COLOUR, "dash": "dash", "width": 1}
-    figure.add_hline(y=100 * least, line=dashed)
-    figure.add_vline(x=100 * most, line=dashed)
+    figure.add_hline(y=least, line=dashed)
+    figure.add_vline(x=most, line=dashed)
     figure.add_hline(y=0, line={"color": "#808080", "width": 1})
     figure.add_vline(x=0, line={"color": "#808080", "width": 1})
     figure.update_layout(height=520)

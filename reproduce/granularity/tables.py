@@ -9,17 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from grainwise.reports.page_tables import html_table
 from grainwise.reports.text import number
 
 Kind = Literal["text", "said", "count", "number", "percent", "points", "change", "ratio", "verdict"]
-"""How a value is said: a fraction in percent, a difference of fractions in points, a relative change in percent.
+"""How a value is said: a fraction in percent, a difference in points, a relative change in percent.
 
 A ``text`` may be folded; what is ``said`` is text that stands to the right, as numbers do.
 """
 
 Value = str | float | int | bool | None
 UNKNOWN = "–"
+_OPEN = 16
+"""A table with more rows is folded on the page."""
 
 
 class Column(Struct, frozen=True):
@@ -51,9 +52,9 @@ def shown(value: Value, kind: Kind) -> str:
         case "percent":
             return f"{100 * value:.1f} %"
         case "points":
-            return f"{100 * value:+.1f} points"
+            return f"{value:+.2f} points"
         case "change":
-            return f"{100 * value:+.1f} %"
+            return f"{100 * value:+.2f} %"
         case "ratio":
             return f"{value:.2f}x"
         case "count":
@@ -79,14 +80,27 @@ def _drawn(table: StudyTable) -> RenderableType:
 
 
 def as_html(table: StudyTable) -> str:
-    """The table as a card of the page, with its note."""
-    note = f"<p>{escape(table.note)}</p>" if table.note else ""
+    """The table as a card of the page, with its note; a long one is folded until someone opens it."""
+    title, note = escape(table.title), f"<p>{escape(table.note)}</p>" if table.note else ""
     if not table.rows:
-        return f'<div class="card wide"><h3>{escape(table.title)}</h3><p>Nothing of this is in the results.</p>{note}</div>'
-    head = [escape(column.title) for column in table.columns]
-    rows = [[_html(value, column.kind) for value, column in zip(row, table.columns, strict=True)] for row in table.rows]
-    drawn = html_table(head, rows, escape(table.title))
-    return drawn.removesuffix("</div>") + f"{note}</div>"
+        return f'<div class="card wide"><h3>{title}</h3><p>Nothing of this is in the results.</p>{note}</div>'
+    head = "".join(f"<th{_side(column)}>{escape(column.title)}</th>" for column in table.columns)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{_side(column)}>{_html(value, column.kind)}</td>" for value, column in zip(row, table.columns, strict=True)
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    drawn = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    if len(table.rows) > _OPEN:
+        drawn = f"<details><summary>{len(table.rows):,} rows</summary>{drawn}</details>"
+    return f'<div class="card wide"><h3>{title}</h3>{drawn}{note}</div>'
+
+
+def _side(column: Column) -> str:
+    return ' style="text-align:left"' if column.kind in ("text", "verdict") else ""
 
 
 def _html(value: Value, kind: Kind) -> str:
