@@ -49,9 +49,9 @@ LIBRARIES = {
 }
 METHOD = (
     "two processes on one machine over 127.0.0.1, one hop at a time: from a NumPy array in the producer to one of the same "
-    f"bytes in the consumer; {ROUNDS} rounds of {HOPS} hops for each size, turns taken; medians over the rounds' medians, of the "
-    "half of the rounds beside which other processes did least; CPU is that of producer, consumer and server together per hop, "
-    "the answer included; least squares on relative error"
+    f"bytes in the consumer; {ROUNDS} rounds of {HOPS} hops for each size, turns taken; medians over the rounds' medians, of "
+    "the half of the rounds beside which other processes did least; CPU is that of producer, consumer and server together per "
+    "hop, the answer included; least squares on relative error"
 )
 
 

@@ -91,7 +91,7 @@ def samples(on: On = "gpu") -> tuple[Sample, ...]:
     Args:
         on: ``"gpu"``, all stages on shares of a device; or ``"cpu"``, where ``c`` cores stand for ``c`` cores *and* ``c``
             slices. Run times on cores are one function of the batch times one of the cores, so that these are the shape's for
-            one item on any number of cores and for any batch on one core, and for a batch on several cores less than its.
+            one item on any number of cores and for any batch on one core; for a batch on several cores they are above it.
     """
     return tuple(_sample(name, stages, on) for name, stages in PIPELINES.items())
 
