@@ -16,6 +16,7 @@ from grainwise.planning.problem import PlanTable, Problem
 from grainwise.planning.table import compute
 from grainwise.reports.rows import open_requests
 from grainwise.simulation.log_file import END, NOTES, ORIGIN, TENANTS, LogFile
+from grainwise.simulation.loop import Observer
 from grainwise.simulation.run import START, Scenario, Simulation
 from grainwise.telemetry.request_rows import RequestRow
 from grainwise.telemetry.result import RunResult
@@ -48,6 +49,7 @@ def run_trial(
     traces: TraceSource,
     on_progress: Progress | None = None,
     compute: Callable[[Problem], PlanTable] = compute,
+    observers: tuple[Observer, ...] = (),
 ) -> RunResult:
     """Run a trial; memory does not grow with the number of requests.
 
@@ -56,6 +58,7 @@ def run_trial(
         traces: where the traffic's traces are.
         on_progress: called now and then with the fraction that is over.
         compute: answers planning problems; ``planners.plan`` asks the evaluator that an app names, the search alone does not.
+        observers: see every event as well, from the first start on.
 
     Raises:
         CapacityError: an app does not become ready on the cluster.
@@ -76,7 +79,7 @@ def run_trial(
             on_end=lambda arrival, now: users.next(arrival.user, now) if arrival.user >= 0 else None,
             on_offer=tenants.offer if tenants else None,
             append=log.append if log is not None else None,
-            observers=(watch.observe,),
+            observers=(watch.observe, *observers),
             compute=compute,
         )
         watch.simulation = simulation
