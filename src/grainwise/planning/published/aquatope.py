@@ -1,7 +1,7 @@
 """One static plan per app by Bayesian optimisation, after Aquatope (ASPLOS'23), reconstructed from its abstract.
 
-A plan is a point: for every function how far up its ladders of CPU and device shares it is. The objective is the cost, relative
-to that of all largest sizes, with a penalty for the part of the latency that is beyond the SLO. It is looked at as measured
+A plan is a point: for every function how far up its ladders of CPU and device shares it is. The objective is the logarithm of
+the cost with a penalty for the part of the latency that is beyond the SLO. It is looked at as measured
 figures would be: at every look each stage is off its model by a part as large as its held-out errors are. A Gaussian process
 (Matern 5/2) learns the objective, expected improvement says where to look next. Of what was looked at, the cheapest plan is
 the answer that meets the SLO even where every stage is slower by the error that nine in ten measurements stay within.
@@ -17,6 +17,7 @@ machine; its linear algebra may differ between machines in the last bits, and th
 import importlib
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -48,18 +49,18 @@ LOOKS = 40
 """Points that the model chooses."""
 
 PENALTY = 4.0
-"""What a latency without end costs, in units of the cost of all largest sizes."""
+"""What a latency without end adds to the logarithm of the cost."""
 
-UNFIT = 2.0
-"""What a plan counts as that the nodes do not hold, as dear as one at twice the SLO."""
+UNFIT = 3.0
+"""What a plan counts as that the nodes do not hold; no cost counts for more."""
 
 _BATCH = 1
 _XI = 0.01
 _NOISE = 1e-3
 """Variance of the objective by noise, relative to its variance over the points."""
 
-_DRAWN = 4000
-"""Points at which expected improvement is looked up. Shares go by steps, so its gradient would lead nowhere."""
+_DRAWN = 2000
+"""Points at which expected improvement is looked up. Points are whole steps, so its gradient would lead nowhere."""
 
 _MEAN_TO_DEVIATION = 1.2533
 """A profile states the mean absolute error; of normal errors the standard deviation is so much larger."""
@@ -143,41 +144,45 @@ class _Search:
         return _chosen(looks, self._problem.app.slo.target), len(looks)
 
     def _optimise(self, smallest: _Look) -> None:
-        acquisition, target_space, process, too_short = _library()
-        space = target_space(None, {f"x{axis:03d}": (0.0, 1.0) for axis in range(len(self.axes))}, random_state=SEED)
-        model = process(alpha=_NOISE, seed=SEED)
-        improvement = acquisition(xi=_XI)
-        largest = self._look(tuple(steps - 1 for _, _, steps in self.axes))
-        scale_usd = max((each.usd_per_hour for each in (smallest, largest) if each is not None), default=1.0) or 1.0
+        library = _library()
+        bounds = {f"x{axis:03d}": (-0.5, steps - 0.5) for axis, (_, _, steps) in enumerate(self.axes)}
+        last = np.array([steps - 1.0 for _, _, steps in self.axes])
+        space = library.space(None, bounds, random_state=SEED)
+        model = library.process(alpha=_NOISE, seed=SEED)
+        improvement = library.improvement(xi=_XI)
         with warnings.catch_warnings():
-            # Of few points the length scales are often at their bounds; the next points say more.
-            warnings.simplefilter("ignore", too_short)
-            for number in range(FIRST_LOOKS + LOOKS):
+            # Of few points the length scale is often at its bounds; the next points say more.
+            warnings.simplefilter("ignore", library.cut_short)
+            for number in range(min(FIRST_LOOKS + LOOKS, math.prod(steps for _, _, steps in self.axes))):
                 if number < FIRST_LOOKS:
                     at = self._drawn(number)
                 else:
-                    at = np.asarray(improvement.suggest(model, space, n_random=_DRAWN, n_smart=0, random_state=SEED + number))
+                    at = improvement.suggest(model, space, n_random=_DRAWN, n_smart=0, random_state=SEED + number)
+                    at = np.clip(np.rint(at), 0.0, last)
                 while at in space:
-                    at = self._rng.random(len(self.axes))
-                space.register(at, -self._objective(at, scale_usd))
+                    at = self._anywhere()
+                space.register(at, -self._objective(at, smallest.usd_per_hour))
 
     def _drawn(self, number: int) -> NDArray[np.float64]:
         """The corners with all smallest and all largest sizes, then draws up to a level that rises: large sizes seldom fit."""
         if number < 2:
-            return np.full(len(self.axes), float(number))
-        return self._rng.random(len(self.axes)) * (number - 1) / (FIRST_LOOKS - 2)
+            return np.array([number * (steps - 1.0) for _, _, steps in self.axes])
+        return np.floor(self._anywhere() * (number - 1) / (FIRST_LOOKS - 2))
 
-    def _objective(self, at: NDArray[np.float64], scale_usd: float) -> float:
-        """Cost and penalty as they would be measured once; what does not fit costs as if it never answered."""
-        point = tuple(min(int(value * steps), steps - 1) for value, (_, _, steps) in zip(at.tolist(), self.axes, strict=True))
-        look = self._look(point)
+    def _anywhere(self) -> NDArray[np.float64]:
+        return np.array([float(self._rng.integers(steps)) for _, _, steps in self.axes])
+
+    def _objective(self, at: NDArray[np.float64], least_usd: float) -> float:
+        """Cost and penalty as they would be measured once."""
+        look = self._look(tuple(int(step) for step in at))
         if look is None:
             return UNFIT
         slo = self._problem.app.slo
         measured = Evaluation(self._measured(), look.plan)
         latency_ms = measured.latency_ms(slo.target)
         beyond = max(0.0, 1 - slo.latency_ms / latency_ms) if latency_ms > 0 else 0.0
-        cost = measured.usd_per_hour(self._problem.objective) / scale_usd
+        usd = measured.usd_per_hour(self._problem.objective)
+        cost = math.log(usd / least_usd) if usd > 0 and least_usd > 0 else 0.0
         return min(cost, UNFIT) + PENALTY * beyond
 
     def _measured(self) -> Setting:
@@ -238,17 +243,26 @@ def holds_the_pool(station: Station, instances: int) -> bool:
     return mean + POOL_DEVIATIONS * math.sqrt(mean) <= instances
 
 
-def _library() -> tuple[Any, Any, Any, Any]:
-    """Expected improvement, the space of points, a maker of the model, and the warning of a fit cut short.
+class _Library(Struct, frozen=True):
+    """Expected improvement, the space of points, a maker of the model, and the warning of a fit that was cut short."""
+
+    improvement: Callable[..., Any]
+    space: Callable[..., Any]
+    process: Callable[..., Any]
+    cut_short: type[Warning]
+
+
+def _library() -> _Library:
+    """What is used of it.
 
     Raises:
         PlatformError: it is not installed; the message names the extra.
     """
     try:
         acquisition = importlib.import_module("bayes_opt.acquisition")
-        space = importlib.import_module("bayes_opt.target_space")
+        parameter = importlib.import_module("bayes_opt.parameter")
+        spaces = importlib.import_module("bayes_opt.target_space")
         processes = importlib.import_module("sklearn.gaussian_process")
-        kernels = importlib.import_module("sklearn.gaussian_process.kernels")
         exceptions = importlib.import_module("sklearn.exceptions")
     except ImportError as error:
         raise PlatformError(
@@ -257,8 +271,8 @@ def _library() -> tuple[Any, Any, Any, Any]:
         ) from error
 
     def process(*, alpha: float, seed: int) -> Any:
-        return processes.GaussianProcessRegressor(
-            kernel=kernels.Matern(nu=2.5), alpha=alpha, normalize_y=True, n_restarts_optimizer=0, random_state=seed
-        )
+        # All that rounds to a step is that step, so that what was looked at once promises nothing more.
+        kernel = parameter.wrap_kernel(processes.kernels.Matern(nu=2.5), transform=np.rint)
+        return processes.GaussianProcessRegressor(kernel=kernel, alpha=alpha, normalize_y=True, random_state=seed)
 
-    return acquisition.ExpectedImprovement, space.TargetSpace, process, exceptions.ConvergenceWarning
+    return _Library(acquisition.ExpectedImprovement, spaces.TargetSpace, process, exceptions.ConvergenceWarning)
