@@ -10,6 +10,7 @@ from benchmarks import (
     controller_events,
     dispatch,
     door,
+    esg,
     fused,
     hop,
     http_peers,
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[bool], Result]] = {
     "simulation": simulation.measure,
     "planning": planning.measure,
     "dispatch": dispatch.measure,
+    "esg": esg.measure,
     "adaptive": adaptive.measure,
     "live": live.measure,
 }
