@@ -10,7 +10,7 @@ A key is the name of a file in reproduce/granularity/results without its ending,
 import argparse
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -24,16 +24,17 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def known(folder: Path) -> dict[str, str]:
-    """Every figure of every result file in a folder by its key, as documents quote it."""
-    sys.path.insert(0, str(ROOT))
+def known(folder: Path, names: Collection[str] | None = None) -> dict[str, str]:
+    """Every figure of the result files in a folder by its key, as documents quote it; of some files alone where these are named."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
     from reproduce.granularity.tables_quoted import quoted
 
-    return {
-        f"{path.name.partition('.')[0]}.{name}": value
-        for path in sorted(folder.glob("*.json*"))
-        for name, value in quoted(path).items()
-    }
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.json*")):
+        if names is None or path.name.partition(".")[0] in names:
+            found |= {f"{path.name.partition('.')[0]}.{name}": value for name, value in quoted(path).items()}
+    return found
 
 
 def complaints(name: str, text: str, figures: Mapping[str, str]) -> list[str]:
@@ -71,17 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action.add_argument("--check", action="store_true", help="compare what documents quote with the results")
     action.add_argument("--write", action="store_true", help="put the values of the results into the documents")
     given = parser.parse_args(arguments)
-    figures = known(given.results)
     if not (given.check or given.write):
-        print("\n".join(f"{key} {value}" for key, value in figures.items()))
+        print("\n".join(f"{key} {value}" for key, value in known(given.results).items()))
         return 0
+    texts = {path: path.read_text("utf-8") for path in documents()}
+    quoted = {quote["key"].partition(".")[0] for text in texts.values() for quote in QUOTE.finditer(text)}
+    figures = known(given.results, quoted)
     found = []
-    for path in documents():
-        text = path.read_text("utf-8")
-        if given.write and (new := written(text, figures)) != text:
-            path.write_text(new, "utf-8")
-            text = new
-        found.extend(complaints(str(path.relative_to(ROOT)), text, figures))
+    for path, text in texts.items():
+        now = written(text, figures) if given.write else text
+        if now != text:
+            path.write_text(now, "utf-8")
+        found.extend(complaints(str(path.relative_to(ROOT)), now, figures))
     print("\n".join(found) or "every quoted figure is that of its result")
     return 1 if found else 0
 

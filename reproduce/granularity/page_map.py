@@ -37,12 +37,13 @@ def winner_map(go: Any, subplots: Any, squares: Sequence[Square]) -> Any:
     hops = list(dict.fromkeys(square.cell.hop for square in squares))
     billings = list(dict.fromkeys(square.cell.billing for square in squares))
     others = list(dict.fromkeys(other_axes(square.cell) for square in squares))
-    loads = [load for _, load in sorted({(square.cell.load_fraction, _load(square.cell)) for square in squares})]
+    loads = _loads([square.cell for square in squares])
     factors = [f"{factor:g}" for factor in sorted({square.cell.slo_factor for square in squares})]
     figure = subplots.make_subplots(
         rows=len(billings), cols=len(hops), shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.02, vertical_spacing=0.1,
         subplot_titles=[escape(f"hop {hop}, {billing}") for billing in billings for hop in hops],
-        x_title="load (fraction of the rate that saturates split)", y_title="SLO (fraction of the base latency L)",
+        x_title="load (level of the rate; each square tells it as a fraction of what saturates split)",
+        y_title="SLO (fraction of the base latency L)",
     )  # fmt: skip
     owners: list[str] = []
     for other in others:
@@ -73,7 +74,7 @@ def winner_map(go: Any, subplots: Any, squares: Sequence[Square]) -> Any:
 def _panel(
     go: Any, squares: Sequence[Square], loads: Sequence[str], factors: Sequence[str], is_seen: bool, has_scale: bool
 ) -> Any:
-    by_place = {(f"{square.cell.slo_factor:g}", _load(square.cell)): square for square in squares}
+    by_place = {(f"{square.cell.slo_factor:g}", square.cell.load): square for square in squares}
     grid = [[by_place.get((factor, load)) for load in loads] for factor in factors]
     return go.Heatmap(
         x=loads, y=factors, z=[[_height(square) for square in row] for row in grid],
@@ -92,5 +93,9 @@ def _height(square: Square | None) -> float | None:
     return square.cut if square.is_usable else UNUSABLE
 
 
-def _load(cell: Cell) -> str:
-    return f"{cell.load} {cell.load_fraction:.0%}" if cell.load else f"{cell.load_fraction:.0%}"
+def _loads(cells: Sequence[Cell]) -> list[str]:
+    """The levels of the load, the lowest rate first; a level is not the same rate in all cells, since cliffs are not."""
+    fractions: dict[str, list[float]] = {}
+    for cell in cells:
+        fractions.setdefault(cell.load, []).append(cell.load_fraction)
+    return sorted(fractions, key=lambda load: sum(fractions[load]) / len(fractions[load]))

@@ -69,7 +69,7 @@ def claims_table(findings: Findings) -> StudyTable:
                 )
             )  # fmt: skip
     columns = (
-        Column("figure"), Column("claimed", "said"), Column("attainment gained, mean", "points"), Column("most", "points"),
+        Column("figure"), Column("claimed"), Column("attainment gained, mean", "points"), Column("most", "points"),
         Column("where"), Column("cost, mean", "change"), Column("most saved", "change"), Column("where"),
     )  # fmt: skip
     note = (

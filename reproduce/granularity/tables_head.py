@@ -18,8 +18,8 @@ def claim(results: Results) -> str:
         "Grainwise claims that no single granularity is best over the settings in which an app of several stages is served, "
         "and that deciding it adaptively is as good as the best fixed one wherever that is known, and better where it is not. "
         "The paper below claims both; its figures stand here as its authors' claims, and ours are of other settings. The "
-        "verdicts say which part of it holds here. The published schedulers are after their papers, reconstructed. Everything on this "
-        "page is simulated in virtual time, by the controller that also serves, from the profile sets "
+        "verdicts say which part of it holds here. The published schedulers are after their papers, reconstructed. Everything "
+        "on this page is simulated in virtual time, by the controller that also serves, from the profile sets "
         f"{sets}, on {header.cores} cores of {header.machine}; only what is headed as measured was measured, on the hardware "
         "that stands with it."
     )
