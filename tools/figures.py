@@ -25,15 +25,17 @@ def documents() -> list[Path]:
 
 
 def known(folder: Path, names: Collection[str] | None = None) -> dict[str, str]:
-    """Every figure of the result files in a folder by its key, as documents quote it; of some files alone where these are named."""
+    """Every figure of the result files in a folder by its key, as documents quote it; of the files of these names alone."""
+    paths = [path for path in sorted(folder.glob("*.json*")) if names is None or path.name.partition(".")[0] in names]
+    if not paths:
+        return {}
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     from reproduce.granularity.tables_quoted import quoted
 
     found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.json*")):
-        if names is None or path.name.partition(".")[0] in names:
-            found |= {f"{path.name.partition('.')[0]}.{name}": value for name, value in quoted(path).items()}
+    for path in paths:
+        found |= {f"{path.name.partition('.')[0]}.{name}": value for name, value in quoted(path).items()}
     return found
 
 
