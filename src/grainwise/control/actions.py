@@ -131,11 +131,15 @@ class ComputePlan(Struct, frozen=True, tag=True):
 
 
 class AdoptPlan(Struct, frozen=True, tag=True):
-    """New requests of ``app`` follow ``plan`` from now on. Nobody has to perform it: the log says when, and why."""
+    """New requests of ``app`` follow ``plan`` from now on. Nobody has to perform it: the log says when, and why.
+
+    ``shares`` are the instances whose CPU share is another under it, by number.
+    """
 
     app: str
     plan: Plan
     because: Because
+    shares: tuple[tuple[int, float], ...] = ()
 
 
 class WakeAt(Struct, frozen=True, tag=True, gc=False):

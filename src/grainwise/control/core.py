@@ -40,6 +40,7 @@ class Compiled:
         "_batches",
         "_extent_costs",
         "_rest",
+        "_shares",
         "costs",
         "extents",
         "flow_costs",
@@ -57,6 +58,7 @@ class Compiled:
         self._app = deployed
         self._batches = tuple(stage.max_batch for stage in declared)
         self._extent_costs: dict[tuple[int, float], GroupCost] = {}
+        self._shares: dict[int, float] = {}
         self._rest: dict[tuple[int, int], float] = {}
         self.functions = Routing(spec.graph, plan, limits)
         self.costs = self._costs_of(self.functions)
@@ -83,6 +85,14 @@ class Compiled:
         found = self._extent_costs.get(key)
         if found is None:
             found = self._extent_costs[key] = self._cost(part, cpu_cores)
+        return found
+
+    def share_of(self, stages: int) -> float:
+        """The CPU share of an instance that holds ``stages``: of the functions that it can run the largest; 0 without one."""
+        found = self._shares.get(stages)
+        if found is None:
+            able = (group for group in self.functions.groups if stages & group.mask == group.mask)
+            found = self._shares[stages] = max((group.function.cpu_cores for group in able), default=0.0)
         return found
 
     def rest_us(self, stage: int, function: int) -> float:

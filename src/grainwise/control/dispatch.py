@@ -109,8 +109,9 @@ class Dispatcher:
         head = queue.head()
         if head is None:
             return False
-        compiled = self._core.compiled(app, head.plan)
-        if compiled.extents is None:
+        policies = self._core.policies[app.deployed.app.name]
+        if policies.extent is None:
+            compiled = self._core.compiled(app, head.plan)
             turn = self._turns.function(app, queue, head, compiled, idle, held)
         else:
             # Values go the same way under every plan, so whoever waits is served by what the present one holds.
@@ -124,7 +125,6 @@ class Dispatcher:
             able = 1
             if len(idle) > 1 and queue.items > 1:
                 able = self._able(app, turn.part.mask, turn.free, turn.cores)
-            policies = self._core.policies[app.deployed.app.name]
             decision = policies.batch_now(queue.items, turn.max_batch, able)
             if decision is None:
                 view = self._batch_view(app, queue, head, turn, compiled.remaining_us[head.group])

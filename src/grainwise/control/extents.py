@@ -152,18 +152,22 @@ class Extents:
         ]
 
     def _cores(self, function: FunctionPlan) -> tuple[float, ...]:
-        """Shares of an invocation: the function's, and others where use is paid for and not presence."""
+        """Shares of an invocation, where the platform can change them: the function's, and others.
+
+        Where presence is paid for, none below the function's, which is its own anyway, and above it those that some stage gains
+        by: an invocation then runs on shares of instances that are idle.
+        """
         capabilities = self._scenario.capabilities
-        if (
-            not self._varies_share
-            or self._plan.objective == "provisioned"
-            or capabilities.is_share_hard
-            or capabilities.share_scope != "invocation"
-        ):
+        if not self._varies_share or capabilities.is_share_hard or capabilities.share_scope != "invocation":
             return (function.cpu_cores,)
+        least = capabilities.min_cpu_cores
         most = max((node.usable_cores for node in self._scenario.nodes), default=0.0)
-        ladder = [share for share in SHARES if capabilities.min_cpu_cores <= share <= most]
-        return tuple(sorted({*ladder, min(function.cpu_cores, most)}))
+        own = min(function.cpu_cores, most)
+        if self._plan.objective == "provisioned":
+            stages = self._graph.mask(function.stages)
+            useful = max(model.share_cores[-1] for at, model in enumerate(self._scenario.model.stages) if stages >> at & 1)
+            least, most = own, min(most, useful)
+        return tuple(sorted({*(share for share in SHARES if least <= share <= most), own}))
 
     def _step(self, mask: int, function: FunctionPlan, cores: float, batch: int, items: float, able: int, level: int) -> Step:
         scenario, facts = self._scenario, self._facts[mask]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from grainwise.control.actions import KillInstance, LoadStages, StartInstance, StopInstance
-from grainwise.control.core import WATCH, Core
+from grainwise.control.core import WATCH, Compiled, Core
 from grainwise.control.devices import can_hold, device_views
 from grainwise.control.state import AppState, Instance, NodeState, PendingStart
 from grainwise.domain.because import Because
@@ -19,6 +19,9 @@ from grainwise.predictors.groups import device_mask, items_at_once
 
 EPSILON = 1e-9
 """Slack for sums of shares that binary fractions cannot hold exactly."""
+
+UNITS = 1 << 40
+"""To a core: so many that what rounding takes off the shares of a thousand instances stays below ``EPSILON``."""
 
 LOAD_CORES = 0.5
 """A start or a load waits for so many cores, or for the function's share: a soft share cannot be raised while it loads."""
@@ -36,22 +39,26 @@ class Fleet:
     """Starts, loads, stops and kills instances within the capacity of the nodes.
 
     Every change of an instance's phase goes through here, which keeps an index of the instances of each app and of the idle
-    ones among them. The indexes are derived from the state.
+    ones among them, and remembers of those that are ready what every dispatch asks for. All of it is derived from the state.
     """
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._of: dict[str, dict[int, Instance]] = {name: {} for name in core.state.apps}
         self._idle: dict[str, dict[int, Instance]] = {name: {} for name in core.state.apps}
+        self._ready: dict[str, _Ready] = {name: _Ready() for name in core.state.apps}
         for instance in core.state.instances.values():
             self._of[instance.app][instance.number] = instance
-            if instance.phase == "ready" and not instance.invocation:
-                self._idle[instance.app][instance.number] = instance
+            if instance.phase == "ready":
+                self._use(instance, 1)
+                if not instance.invocation:
+                    self._idle[instance.app][instance.number] = instance
 
     def add_app(self, name: str) -> None:
         """Keep books for an app."""
         self._of.setdefault(name, {})
         self._idle.setdefault(name, {})
+        self._ready.setdefault(name, _Ready())
 
     def of(self, app: AppState) -> list[Instance]:
         """The instances of an app, in the order of their numbers."""
@@ -61,23 +68,37 @@ class Fleet:
         """The instances of an app that are ready and free, by number. The order is of no meaning."""
         return self._idle[app.deployed.app.name]
 
-    def serving(self, app: AppState, mask: int, *, enough: int = 1 << 30) -> int:
-        """How many instances are ready and hold ``mask``; no more than ``enough`` are counted."""
-        count = 0
-        for each in self._of[app.deployed.app.name].values():
-            if each.phase == "ready" and each.stages & mask == mask:
-                count += 1
-                if count >= enough:
-                    break
-        return count
+    def serving(self, app: AppState, mask: int) -> int:
+        """How many instances are ready and hold ``mask``."""
+        name = app.deployed.app.name
+        serving = self._ready[name].serving
+        found = serving.get(mask)
+        if found is None:
+            found = serving[mask] = sum(
+                1 for each in self._of[name].values() if each.phase == "ready" and each.stages & mask == mask
+            )
+        return found
 
-    def spare_cores(self, app: AppState) -> dict[str, float]:
-        """By node how much of the shares of an app's instances nobody uses: an idle one's share, less what others borrow."""
-        spare: dict[str, float] = {}
-        for each in self._of[app.deployed.app.name].values():
-            if each.phase == "ready":
-                spare[each.node] = spare.get(each.node, 0.0) + each.share - each.cores
-        return spare
+    def spare_cores(self, app: AppState, compiled: Compiled, node: str) -> float:
+        """How much of the shares of an app's instances on a node nobody uses: an idle one's share, less what others borrow.
+
+        The shares are those that ``compiled`` says: an instance that was started under another plan may have less yet.
+        """
+        name = app.deployed.app.name
+        ready = self._ready[name]
+        if ready.compiled is not compiled:
+            ready.compiled, ready.shares = compiled, {}
+            for each in self._of[name].values():
+                if each.phase == "ready":
+                    share = compiled.share_of(each.stages)
+                    ready.shares[each.node] = ready.shares.get(each.node, 0) + _in_units(share)
+        return (ready.shares.get(node, 0) - ready.used.get(node, 0)) / UNITS
+
+    def _use(self, instance: Instance, sign: int) -> None:
+        """Count in, or out, what an instance that is ready uses for its invocation."""
+        if instance.cores:
+            used = self._ready[instance.app].used
+            used[instance.node] = used.get(instance.node, 0) + sign * _in_units(instance.cores)
 
     def coming(self, app: AppState, mask: int) -> int:
         """How many instances that will hold ``mask`` are starting, loading or waiting to start."""
@@ -314,6 +335,7 @@ class Fleet:
         del self._idle[instance.app][instance.number]
         if not app.deployed.capabilities.is_share_hard:
             _charge(instance, self._core.state.nodes[instance.node], cores)
+            self._use(instance, 1)
 
     def free(self, app: AppState, number: int, invocation: int) -> None:
         """An invocation has ended on a living instance."""
@@ -324,6 +346,8 @@ class Fleet:
         instance.invocation = 0
         instance.limit = 0
         if not app.deployed.capabilities.is_share_hard:
+            if instance.phase == "ready":
+                self._use(instance, -1)
             _discharge(instance, state.nodes[instance.node])
         if instance.phase == "ready":
             instance.idle_since = self._core.now
@@ -347,6 +371,8 @@ class Fleet:
         node.memory_mib -= instance.memory_mib
         if -EPSILON < node.memory_mib < EPSILON:
             node.memory_mib = 0.0
+        if instance.phase == "ready":
+            self._leave_ready(instance)
         _discharge(instance, node)
         del state.instances[instance.number]
         del self._of[instance.app][instance.number]
@@ -365,20 +391,53 @@ class Fleet:
 
     def _become_idle(self, instance: Instance) -> None:
         instance.phase = "ready"
+        self._ready[instance.app].forget()
         instance.limit = 0
         instance.idle_since = self._core.now
         self._idle[instance.app][instance.number] = instance
 
     def _set_phase(self, instance: Instance, phase: Literal["loading", "ending"]) -> None:
+        if instance.phase == "ready":
+            self._leave_ready(instance)
         instance.phase = phase
         instance.limit = 0
         self._idle[instance.app].pop(instance.number, None)
+
+    def _leave_ready(self, instance: Instance) -> None:
+        self._use(instance, -1)
+        self._ready[instance.app].forget()
 
     def _uncharge(self, instance: Instance) -> None:
         """Give soft cores back; a hard share stays charged until the end."""
         state = self._core.state
         if not state.apps[instance.app].deployed.capabilities.is_share_hard:
             _discharge(instance, state.nodes[instance.node])
+
+
+class _Ready:
+    """What is remembered of an app's ready instances.
+
+    ``serving`` counts them by the stages that are asked for. By node, ``shares`` are their shares under ``compiled`` and
+    ``used`` what their invocations use. These are whole numbers, since a sum of floats depends on the order in which its terms
+    came and went, which a controller that goes on from a snapshot does not know.
+    """
+
+    __slots__ = ("compiled", "serving", "shares", "used")
+
+    def __init__(self) -> None:
+        self.serving: dict[int, int] = {}
+        self.compiled: Compiled | None = None
+        self.shares: dict[str, int] = {}
+        self.used: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Another instance is ready, or one no more."""
+        self.serving.clear()
+        self.compiled = None
+
+
+def _in_units(cores: float) -> int:
+    return round(cores * UNITS)
 
 
 def _beside(predecessors: Sequence[int], mask: int) -> int:

@@ -3,6 +3,7 @@
 A log is a sequence of frames, each a 4-byte big-endian length and a MessagePack record. It holds no payload bytes.
 """
 
+import struct
 from collections.abc import Iterator
 
 import msgspec
@@ -55,12 +56,13 @@ _encoder = msgspec.msgpack.Encoder()
 _headers = msgspec.msgpack.Decoder(Header)
 _entries = msgspec.msgpack.Decoder(Entry | Gap)
 _HEADER, _OTHER = b"H", b"E"
+_prefix = struct.Struct(">Ic").pack
 
 
 def encode(record: Record) -> bytes:
     """One frame."""
-    body = (_HEADER if isinstance(record, Header) else _OTHER) + _encoder.encode(record)
-    return len(body).to_bytes(4, "big") + body
+    body = _encoder.encode(record)
+    return _prefix(len(body) + 1, _HEADER if type(record) is Header else _OTHER) + body
 
 
 def encode_actions(actions: list[Action]) -> bytes:

@@ -262,7 +262,7 @@ class Scaler:
             if instance.stages in masks:
                 continue
             served = [mask for mask in masks if instance.stages & mask == mask]
-            if all(self._fleet.serving(app, mask, enough=2) > 1 for mask in served):
+            if all(self._fleet.serving(app, mask) > 1 for mask in served):
                 self._fleet.stop(instance, Because("makes room for a function of the plan", (("function", group.name),)))
                 app.is_covered = False
                 return

@@ -229,9 +229,23 @@ class Regranulation:
         app.refusals.pop(render_grain(app.plan.grain), None)
         app.last_refusal = ""
         app.last_change = transition.by
-        self._core.emit(AdoptPlan(app.deployed.app.name, app.plan, Because(transition.by)))
+        self._core.emit(AdoptPlan(app.deployed.app.name, app.plan, Because(transition.by), self._reshare(app)))
         self._endings.retire_plan(app, before)
         self._scaler.review_at(app, self._core.now)
+
+    def _reshare(self, app: AppState) -> tuple[tuple[int, float], ...]:
+        """Give instances the share of the function that they serve now, where a running one can have another."""
+        capabilities = app.deployed.capabilities
+        if capabilities.is_share_hard or capabilities.share_scope != "invocation":
+            return ()
+        compiled = self._core.compiled(app, app.plan_id)
+        changed: list[tuple[int, float]] = []
+        for instance in self._fleet.of(app):
+            share = compiled.share_of(instance.stages | instance.loading)
+            if share and share != instance.share and instance.phase != "ending":
+                instance.share = share
+                changed.append((instance.number, share))
+        return tuple(changed)
 
     def refuse(self, app: AppState, reason: str) -> None:
         """Give the change up and keep the present plan."""

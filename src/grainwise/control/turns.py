@@ -91,18 +91,18 @@ class Turns:
         # paid for, an app's invocations use no more of a node than its instances there have shares of.
         free: list[tuple[Instance, float, float]] = []
         is_pooled = not is_hard and app.plan.objective == "provisioned"
-        spare = self._fleet.spare_cores(app) if is_pooled else {}
         for each in idle.values():
             if each.node not in held:
                 node = nodes[each.node]
                 usable = node.usable_cores
                 if usable > 0:
                     left = usable if is_hard else usable - node.cores
-                    if is_pooled and spare[each.node] < left:
-                        left = spare[each.node]
+                    if is_pooled:
+                        spare = self._fleet.spare_cores(app, compiled, each.node)
+                        left = spare if spare < left else left
                     free.append((each, left + EPSILON, usable))
         # Whoever is busy now may be idle by the time that there is something to share.
-        side = self._fleet.serving(app, queue.mask, enough=MOST_SIDE)
+        side = min(MOST_SIDE, self._fleet.serving(app, queue.mask))
         offers: list[Offer] = []
         is_short = False
         for offer in extents.offers(request.done, head.group, queue.items, side, head.due - core.now, queue.tries):
@@ -132,16 +132,18 @@ class Turns:
             self._endings.reject(request, "too_late", decision.because)
             return True
         mask, cores = decision.step.mask, decision.step.cpu_cores
-        able = [
-            each
-            for each, left, usable in free
-            if each.stages & mask == mask and (is_hard or (cores if cores < usable else usable) <= left)
-        ]
-        instance = able[0]
+        # Where only one is free, it was for that one that something was on offer.
+        able = free
+        if len(free) > 1:
+            able = [
+                (each, left, usable)
+                for each, left, usable in free
+                if each.stages & mask == mask and (is_hard or (cores if cores < usable else usable) <= left)
+            ]
+        instance, left, usable = able[0]
         if len(able) > 1:
-            home = self._home(request, compiled, head, cores)
-            instance = policies.route(mask, able, home) or instance
-        usable = nodes[instance.node].usable_cores
+            chosen = policies.route(mask, [each for each, _, _ in able], self._home(request, compiled, head, cores))
+            instance, left, usable = next((each for each in able if each[0] is chosen), able[0])
         cores = cores if cores < usable else usable
         part = compiled.flows.extent(mask)
         # Where a larger batch was on offer and not taken, more items must not make it one after all.
@@ -150,8 +152,7 @@ class Turns:
             batch = 1
         elif not (len(offers) > 1 and any(each.mask == mask and each.batch > batch for each in offers)):
             batch = extents.useful(mask)
-        free_cores = next(left for each, left, _ in free if each is instance)
-        return Turn(instance, part, compiled.extent_cost(part, cores), cores, free_cores, batch, decision.because)
+        return Turn(instance, part, compiled.extent_cost(part, cores), cores, left, batch, decision.because)
 
     @staticmethod
     def _knows(request: Request, flows: Routing, head: Waiting, needs: tuple[int, ...]) -> bool:

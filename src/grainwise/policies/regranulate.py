@@ -2,8 +2,9 @@
 
 A change must pay (``policies.gain``) over the time for which the forecast can be trusted, which is as long as the load has been
 what it is. So a change that costs something waits until the load has lasted long enough to pay it back, as one buys skis once
-rents have added up to their price (Karlin, Manasse, Rudolph and Sleator, Algorithmica 3, 1988). Two answers in a row must agree
-on the granularity, and after a change of granularity a dwell time passes before the next, however the load behaves.
+rents have added up to their price (Karlin, Manasse, Rudolph and Sleator, Algorithmica 3, 1988). A change binds for a dwell,
+so it waits until the load has lasted as long: who follows a burst is bound to its plan when it is over. Two answers in a row
+must agree on the granularity, and after a change of granularity a dwell time passes before the next, however the load behaves.
 """
 
 from msgspec import Struct
@@ -155,6 +156,9 @@ def verdict(view: VerdictView, now: Instant) -> Switch | Hold:
             return Hold(now, Because("better, and not worth what the change costs", found.because.facts))
         until = now + max(1, int(needed_us) - view.trusted_us)
         return Hold(max(until, rested), Because("better, once the load has lasted to pay for it", found.because.facts), vote)
+    if view.trusted_us < view.dwell_us:
+        until = max(rested, now + view.dwell_us - view.trusted_us)
+        return Hold(until, Because("better, once the load has lasted as long as a change binds", found.because.facts), vote)
     if now < rested:
         return Hold(rested, Because("better, and waits for the dwell time to end", found.because.facts), vote)
     if view.candidate_id != vote:

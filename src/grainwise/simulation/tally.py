@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from grainwise.control.actions import Action, Invoke, Reject, Respond, StartInstance
+from grainwise.control.actions import Action, AdoptPlan, Invoke, Reject, Respond, StartInstance
 from grainwise.control.events import (
     Event,
     InstanceFailed,
@@ -97,6 +97,10 @@ class Tally:
             elif done is Invoke:
                 if self._is_billed and action.instance in self._held:  # type: ignore[union-attr]
                     self._running[action.invocation] = (action.instance, action.cpu_cores, now)  # type: ignore[union-attr]
+            elif isinstance(action, AdoptPlan):
+                for number, cores in action.shares:
+                    if number in self._held:
+                        self._hold(number, (cores, *self._held[number][1:]), now)
             elif isinstance(action, StartInstance) and action.app == self._name:
                 self._hold(
                     action.instance,

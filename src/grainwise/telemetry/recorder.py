@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from grainwise.control.actions import (
     Action,
+    AdoptPlan,
     Invoke,
     KillInstance,
     LoadStages,
@@ -167,10 +168,11 @@ class InstanceRecord:
         self.app.provisioned_usd += (now - self.began) / SECOND * self.usd_per_second
         self.began = now
 
-    def grow(self, memory_mib: float, now: Instant) -> None:
-        """It holds ``memory_mib`` more from ``now`` on."""
+    def change(self, now: Instant, *, more_mib: float = 0.0, cpu_cores: float | None = None) -> None:
+        """It holds ``more_mib`` of memory more from ``now`` on, or has another share."""
         self.settle(now)
-        self.memory_mib += memory_mib
+        self.memory_mib += more_mib
+        self.cpu_cores = self.cpu_cores if cpu_cores is None else cpu_cores
         self.usd_per_second = self.app.prices.usd_per_second(self.cpu_cores, self.memory_mib, self.gpu_share_fraction)
 
 
@@ -206,6 +208,7 @@ class Recorder:
             StopInstance: self._stop,
             KillInstance: self._stop,
             LoadStages: self._load,
+            AdoptPlan: self._adopt,
         }
 
     def observe(self, event: Event, actions: list[Action], now: Instant) -> None:
@@ -330,6 +333,12 @@ class Recorder:
             for index, part in enumerate(parts):
                 app.cold_us[index] += part
 
+    def _adopt(self, action: AdoptPlan, now: Instant) -> None:
+        for number, cores in action.shares:
+            record = self.instances.get(number)
+            if record is not None:
+                record.change(now, cpu_cores=cores)
+
     def _load(self, action: LoadStages, now: Instant) -> None:
         record = self.instances.get(action.instance)
         if record is not None:
@@ -340,7 +349,7 @@ class Recorder:
         if record is not None:
             record.state = "ready"
             if not event.error:
-                record.grow(record.app.memory_mib(event.stages & ~record.stages), now)
+                record.change(now, more_mib=record.app.memory_mib(event.stages & ~record.stages))
                 record.stages |= event.stages
                 record.app.loads += 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from grainwise.control.actions import KillInstance, LoadStages, StartInstance, StopInstance
+from grainwise.control.actions import AdoptPlan, KillInstance, LoadStages, StartInstance, StopInstance
 from grainwise.control.events import InstanceFailed, InstanceReady, InstanceStopped, StagesLoaded
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.telemetry.result import InstanceSpan
@@ -155,6 +155,17 @@ class RunInstances:
             instance.node.held.change(now, 0, 0.0, instance.usd_per_us - before)
         if not instance.ending:
             self._serve(instance, True, now)
+
+    def reshare(self, action: AdoptPlan, now: Instant) -> None:
+        """It has another share under another plan."""
+        for number, cores in action.shares:
+            instance = self.live.get(number)
+            if instance is not None:
+                more, before = cores - instance.cores, instance.usd_per_us
+                instance.cores = cores
+                instance.price()
+                instance.function.held.change(now, 0, more, instance.usd_per_us - before)
+                instance.node.held.change(now, 0, more, instance.usd_per_us - before)
 
     def stop(self, action: StopInstance | KillInstance, now: Instant) -> None:
         """It is asked to end."""

@@ -241,6 +241,7 @@ class RunRecorder:
             app.model = event.model
 
     def _adopt(self, action: AdoptPlan, now: Instant) -> None:
+        self.instances.reshare(action, now)
         app = self.apps[action.app]
         previous = app.grain
         app.take_grain(action.plan.grain)

@@ -173,7 +173,7 @@ def test_a_part_that_can_be_spared_is_given_up_for_a_function_that_needs_another
 def test_both_costs_have_the_part_of_a_device():
     prices = msgspec.structs.replace(NOMINAL_PRICES, usd_per_core_hour=0.0, usd_per_gib_hour=0.0, usd_per_gpu_hour=3600.0)
     prices = msgspec.structs.replace(prices, usd_per_million_requests=0.0)
-    seen = world(0.5, *devices(), warm=False)
+    seen = world(0.5, *devices(), warm=False, config=AppConfig(policies="fixed"))
     recorder = Recorder()
     for entry in seen.log:
         event = entry.event

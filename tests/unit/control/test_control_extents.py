@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from grainwise.control.actions import Invoke, LoadStages, StartInstance
+from grainwise.control.actions import AdoptPlan, Invoke, LoadStages, StartInstance
 from grainwise.control.extents import Extents
 from grainwise.control.routing import Routing
 from grainwise.domain.config import AppConfig
@@ -61,7 +61,7 @@ def test_offers_are_those_of_brute_force_at_every_slack(objective: str, head: in
     plan = msgspec.structs.replace(fused(app, max_batch=1), objective=objective)
     offers = extents_of(app, plan).offers(0, head, 1, 1)
     shares = sorted({offer.cpu_cores for offer in offers})
-    assert len(shares) == (1 if objective == "provisioned" else len(shares))
+    assert objective == "billed" or shares[0] == plan.functions[0].cpu_cores
     memory = 10.0 + 4 * 50.0
     fee = 0.2e-6 if objective == "billed" else 0.0
     quantile, mean = 1.05, sum(
@@ -162,3 +162,30 @@ def test_a_change_between_sets_that_route_in_different_ways_is_refused():
     number = world.ask(4)
     world.drain()
     assert world.asked[number].code == "ok"
+
+
+def test_where_presence_is_paid_for_an_invocation_borrows_what_idle_instances_do_not_use():
+    """Four instances of half a core: one request may have up to what they have together, and never more is used at once."""
+    plan = fused(chain(), max_batch=1, cpu_cores=0.5, instances=4, max_instances=4)
+    world = World(chain(), plans=[plan], nodes=(Node("here", 8.0, 10_000.0),))
+    instances = world.controller.state.instances
+    world.run(lambda: all(each.phase == "ready" for each in instances.values()), "all are ready")
+    world.ask(0)
+    assert max(invoke.cpu_cores for invoke in world.seen(Invoke)) > 0.5
+    world.drain()
+    for value in range(30):
+        world.ask(value)
+        assert sum(instance.cores for instance in instances.values()) <= 4 * 0.5 + 1e-9
+    world.drain()
+
+
+def test_another_plan_of_the_same_granularity_gives_running_instances_its_share_and_says_so():
+    plan = fused(chain(), max_batch=1, cpu_cores=0.5)
+    world = World(chain(), plans=[plan], nodes=(Node("here", 8.0, 10_000.0),))
+    world.regranulate(fused(chain(), max_batch=1, cpu_cores=2.0))
+    [adopted] = world.seen(AdoptPlan)
+    assert [share for _, share in adopted.shares] == [2.0]
+    assert [instance.share for instance in world.controller.state.instances.values()] == [2.0]
+    world.ask(0)
+    world.drain()
+    assert {invoke.cpu_cores for invoke in world.seen(Invoke)} == {2.0}

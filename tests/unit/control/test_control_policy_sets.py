@@ -74,7 +74,7 @@ def test_no_batching_sends_one_at_a_time():
 def regranulations(policies: str) -> tuple[int, int]:
     """How often a plan was asked for by the policy, and how often it was changed, while the rate rises."""
     app = fan()
-    world = World(app, config=config(policies, replan_us=2 * SECOND))
+    world = World(app, config=config(policies, replan_us=2 * SECOND, dwell_us=SECOND))
     better = plan_for(app.name, legal_grains(app.graph)[-1])
     answered = 0
     for value in range(200):

@@ -252,7 +252,7 @@ def better(attainment: float, usd: float) -> Prediction:
 
 
 def test_the_policy_asks_when_the_rate_has_moved_and_switches_after_two_votes():
-    world = World(fan(), config=AppConfig(replan_us=2 * SECOND))
+    world = World(fan(), config=AppConfig(replan_us=2 * SECOND, dwell_us=SECOND))
     cheaper = plan_for("fan", legal_grains(fan().graph)[1])
     answered = 0
     for value in range(800):

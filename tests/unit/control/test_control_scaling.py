@@ -173,7 +173,13 @@ def test_an_instance_starts_with_enough_cores_or_waits_for_them():
 def test_a_start_asks_for_no_more_cores_than_the_end_of_an_invocation_frees():
     """Else requests that take every core as soon as it is free would keep it waiting for ever."""
     plan = plan_for("chain", FINE, max_batch=1, cpu_cores=0.25)
-    world = World(chain(), plans=[plan], nodes=(Node("here", 1.0, 10_000.0),), service_us=100 * MILLISECOND)
+    world = World(
+        chain(),
+        plans=[plan],
+        nodes=(Node("here", 1.0, 10_000.0),),
+        service_us=100 * MILLISECOND,
+        config=AppConfig(policies="one_share"),
+    )
     for value in range(200):
         world.ask(value)
     world.run(lambda: len(world.busy) == 4, "every core is in use")

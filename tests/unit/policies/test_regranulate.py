@@ -79,7 +79,8 @@ def judged(attainment: float, usd: float, error: float, by: str = "analytic") ->
 
 
 def view(table: PlanTable, vote: str = VOTE, current: Plan = FUSED, **more: object) -> regranulate.VerdictView:
-    return regranulate.VerdictView(table, current, 0.99, 0.05, vote, **{"dwell_us": 30 * SECOND, **more})
+    times = {"dwell_us": 30 * SECOND, "trusted_us": 30 * SECOND}
+    return regranulate.VerdictView(table, current, 0.99, 0.05, vote, **{**times, **more})
 
 
 def verdict(old: tuple[float, float], new: tuple[float, float], vote: str = VOTE, plan: Plan = HALVES, **more: object):
