@@ -7,6 +7,7 @@ import pytest
 
 from grainwise.control.actions import Respond, StartInstance
 from grainwise.domain.config import AppConfig
+from grainwise.domain.machine import Node
 from grainwise.domain.time import SECOND
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.policies.own_sets import FIXED
@@ -73,3 +74,20 @@ def test_under_each_every_request_is_answered_by_the_first_plan(policies: Policy
     assert table.is_feasible or policies in knative.SETS
     shares = {round(each.gpu_share_fraction, 9) for each in app.plan.functions}
     assert {round(each.gpu_share_fraction, 9) for each, _ in seen.actions(StartInstance)} <= shares
+
+
+@pytest.mark.parametrize("name", ["orion", "fixed"])
+def test_orion_starts_instances_of_the_last_stage_before_the_first_one_hands_on(name: str) -> None:
+    # Six seconds a stage at half a core; four requests at once after a time in which the last stage saw one.
+    models = (stage_model(3_000_000, 0), stage_model(3_000_000, 0))
+    spec = spec_of(chain_graph(2), slo_ms=60_000.0)
+    nodes = (Node("roomy", 64.0, 1e6),)
+    problem = problem_of(spec, models, rate_per_s=0.05, nodes=nodes)
+    app, _ = simulated(problem, "orion_configuration")
+    assert {each.cpu_cores for each in app.plan.functions} == {0.5}
+    app = msgspec.structs.replace(app, config=AppConfig(replan_us=0, policies=name, keep_alive_us=SECOND))
+    arrivals = [(0, "made"), *((40 * SECOND + at, "made") for at in range(4))]
+    seen = Seen([app], arrivals, on=cluster(ClusterNode(nodes[0]))).run()
+    started = [at for action, at in seen.actions(StartInstance) if action.stages == 0b10 and at > 30 * SECOND]
+    assert started
+    assert (started[0] < 46 * SECOND) == (name == "orion")
