@@ -28,7 +28,8 @@ FAST_GSHARE = replace(
     FIXED,
     name="fast_gshare",
     provenance=Provenance(
-        "the same shares; no batches, instances by the rate over the throughput of one, best fit on the fullest device",
+        "of each function the share that serves most requests per unit of it; no batches, instances by the rate over the "
+        "throughput of one, best fit on the fullest device; not its time quotas, nor its sharing of models",
         SOURCE,
         "reconstructed",
     ),

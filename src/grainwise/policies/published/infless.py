@@ -29,7 +29,8 @@ INFLESS = replace(
     FIXED,
     name="infless",
     provenance=Provenance(
-        "the same configurations; waits until a batch is full or the part of the SLO is used up, scales by the rate, best fit",
+        "of each function the batch, cores and share that serve most for the money; waits until a batch is full or the part of "
+        "the SLO is used up, scales by the rate, best fit; not its histogram of idle times for keep-alive",
         SOURCE,
         "reconstructed",
     ),
