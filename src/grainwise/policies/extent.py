@@ -91,7 +91,8 @@ class ExtentView(Struct, frozen=True, gc=False):
     """The head of a queue: when it is due, and the first steps that an instance could take now, by increasing batch.
 
     ``extra_us`` is the predicted run time of its first stage beyond that of a mean request. Offers hold high times, ``doubt``
-    times the mean ones. ``late`` is what the app asks for when nothing is in time.
+    times the mean ones. ``late`` is what the app asks for when nothing is in time. ``waiting`` requests wait for each instance
+    that can serve them, the head among them.
     """
 
     due: Instant
@@ -99,6 +100,7 @@ class ExtentView(Struct, frozen=True, gc=False):
     extra_us: float
     doubt: float
     late: Literal["cheapest", "fastest", "drop"]
+    waiting: float = 1.0
 
 
 class Run(Struct, frozen=True, gc=False):
@@ -121,7 +123,7 @@ def decide(view: ExtentView, now: Instant) -> Run | Drop:
     safe = _cheapest(view.offers, slack)
     if safe is not None:
         return Run(safe[0], Because("the cheapest in time", _facts(slack, safe)))
-    offers = _sooner(view.offers)
+    offers = _sooner(view.offers, view.waiting)
     lucky = _cheapest(offers, slack * view.doubt)
     if lucky is not None:
         return Run(lucky[0], Because("the cheapest in time with luck", _facts(slack, lucky)))
@@ -135,18 +137,25 @@ def decide(view: ExtentView, now: Instant) -> Run | Drop:
     return Run(late[0], Because("late, so as cheap as possible", _facts(slack, late)))
 
 
-def _sooner(offers: Sequence[Offer]) -> Sequence[Offer]:
+def _sooner(offers: Sequence[Offer], waiting: float) -> Sequence[Offer]:
     """Without those that make requests wait for one another and do not make up for it.
 
-    Of n requests one after the other the mean one is answered after (n + 1) / 2 runs, of n together each after n runs that take
-    1 - s of the time: sooner where s, the saving, is above (n - 1) / 2n.
+    Of q requests that wait for one server, one after the other the mean one is answered after (q + 1) / 2 runs. In batches of n
+    there are q / n runs, each of which takes n times 1 - s of the time: the mean one is answered sooner where
+    (q + n) (1 - s) < q + 1. Of n requests alone that asks for a saving s above (n - 1) / 2n; of a long queue any will do.
     """
     alone = min((each.costs[-1] for each in offers if each.requests == 1), default=0.0)
     return [
         each
         for each in offers
-        if each.requests == 1 or 2 * each.requests * each.costs[-1] < (each.requests + 1) * alone or alone <= 0
+        if each.requests == 1 or alone <= 0 or _together(each.requests, waiting) * each.costs[-1] < alone
     ]
+
+
+def _together(requests: int, waiting: float) -> float:
+    """What each request of a batch must save, as the factor by which they wait longer for one another."""
+    queue = max(waiting, float(requests))
+    return (queue + requests) / (queue + 1)
 
 
 def _cheapest(offers: Sequence[Offer], slack_us: float) -> tuple[Offer, float, float] | None:

@@ -1,10 +1,11 @@
 """On which node, and on which part of a device, does a new instance go?
 
-Of those with room, one with free cores. An instance that needs a device goes where that leaves most room on devices; another
-one keeps off the nodes that have any. It goes where the functions that it reads from or hands on to have more instances than it
-has itself, in proportion, as long as that promises no more than the cores that there are: who hands on then finds an idle
-successor on its own node. Where it has no neighbours, or beside them no room, it goes where the least of the cores is promised:
-instances spread, and those that follow find room beside them. Best fit would fill each node with instances of one function.
+Of those with room, one with free cores. An instance that needs a device goes where there are cores to feed it and where that
+leaves most room on sliced devices; another one keeps off the nodes that have any. It goes where the functions that it reads
+from or hands on to have more instances than it has itself, in proportion, as long as that promises no more than the cores that
+there are: who hands on then finds an idle successor on its own node. Where it has no neighbours, or beside them no room, it
+goes where the least of the cores is promised: instances spread, and those that follow find room beside them. Best fit would
+fill each node with instances of one function.
 """
 
 from collections.abc import Sequence
@@ -132,14 +133,22 @@ def _decide(
             return NoRoom(0.0, cpu_cores - max(node.free_cores for node in roomy))
         return NoRoom(memory_mib - max((node.free_memory_mib for node in nodes), default=0.0))
 
-    def rank(node: NodeView) -> tuple[bool, tuple[float, float], bool, float, float, float, str]:
-        """The least is chosen. What is left of devices decides before neighbours do: a slice is scarcer than a short way."""
+    def rank(node: NodeView) -> tuple[bool, float, bool, bool, float, float, float, float, float, str]:
+        """The least is chosen. What is left of a sliced device decides before neighbours do: a slice is scarce.
+
+        A share without cores to feed it is of no use, so a node whose cores are all promised comes late.
+        """
         pull = node.pull if is_drawn else 0.0
-        wasted = grants[node.name][0] if need is not None else (0.0, 0.0)
+        excess, left = grants[node.name][0] if need is not None else (0.0, 0.0)
+        is_sliced = need is not None and any(view.device.is_hard for view in node.devices)
         is_wrong_kind = need is None and node.has_devices
-        promised = node.promised_fraction(cpu_cores) if need is None else 0.0
+        is_unfed = need is not None and node.is_crowded
+        promised = node.promised_fraction(cpu_cores)
         short = node.free_cores + EPSILON < cpu_cores
-        return (short, wasted, is_wrong_kind, -pull, promised, -node.free_memory_mib, node.name)
+        sliced_left = left if is_sliced else 0.0
+        return (
+            short, excess, is_unfed, is_wrong_kind, sliced_left, -pull, left, promised, -node.free_memory_mib, node.name,
+        )  # fmt: skip
 
     chosen = min(fitting, key=rank)
     pull = chosen.pull if is_drawn else 0.0
