@@ -18,7 +18,8 @@ class Answers:
 
     Rates are rounded to powers of ``1 + rate_step`` and the squared coefficient of variation of gaps to multiples of
     ``scv_step``; counts and sizes of items that are within ``same_fraction`` of the first forecast's are taken for those, since
-    the work of a mean request never changes in the study. A rollout goes on from the controller's memory, so nothing of its problems is rounded or kept.
+    the work of a mean request never changes in the study. A rollout goes on from the controller's memory, so nothing of its
+    problems is rounded or kept.
     """
 
     def __init__(self, steps: Planning, first: Sequence[tuple[str, Workload]]) -> None:

@@ -1,7 +1,5 @@
 """Capacity at 99 % attainment: the highest rate that a way carries, planned anew for every rate that is tried."""
 
-from collections.abc import Sequence
-
 from msgspec import Struct
 
 from grainwise.domain.errors import CapacityError, InfeasibleError
@@ -11,7 +9,7 @@ from reproduce.granularity.cells import CellMaker, Point
 from reproduce.granularity.grid import Grid, Size
 from reproduce.granularity.records import ADAPTIVE, Capacity
 from reproduce.granularity.runs import World, run
-from reproduce.granularity.ways import Way, asked, fixed_ways, published
+from reproduce.granularity.ways import Way, asked, fixed_way, granularity_names, published
 
 _MOST = 4.0
 """No rate above this many times the saturation of split is tried."""
@@ -28,18 +26,18 @@ def places(grid: Grid, size: Size) -> tuple[CapacityPlace, ...]:
     rule, study = grid.capacity, grid.study
     return tuple(
         CapacityPlace(Point(app, rule.hop, slo, 1.0, study.headline_billing, "normal", "steady", rule.nodes, sharing))
-        for sharing in rule.sharing
+        for sharing in size.capacity_sharing
         for app in size.capacity_apps
         for slo in size.capacity_slo_factors
     )
 
 
-def ways_at(maker: CellMaker, place: CapacityPlace) -> tuple[tuple[str, str], ...]:
-    """Names and groups of the ways whose capacity is found there: every fixed one, adaptive, every published one."""
+def ways_at(maker: CellMaker, size: Size, place: CapacityPlace) -> tuple[str, ...]:
+    """The ways whose capacity is found there: every fixed one, adaptive, and the published ones that the size names."""
     app = maker.app(place.point, place.point.app, place.point.slo_factor)
-    first = maker.highest_rate(place.point, place.point.app, maker.easiest, "steady") or 1.0
-    fixed = [(way.name, str(way.group)) for way in fixed_ways(maker.world(place.point, (app,), (first / 2,)))]
-    return (*fixed, (ADAPTIVE, "adaptive"), *((name, str(group)) for name, group in published()))
+    wanted = size.capacity_published
+    theirs = [name for name, _ in published() if "all" in wanted or name in wanted]
+    return (*granularity_names(app.spec.graph), ADAPTIVE, *theirs)
 
 
 def capacity_of(maker: CellMaker, grid: Grid, size: Size, place: CapacityPlace, name: str) -> Capacity:
@@ -49,17 +47,15 @@ def capacity_of(maker: CellMaker, grid: Grid, size: Size, place: CapacityPlace, 
     groups = dict(published())
     seen: list[Way] = []
 
-    def way_at(world: World) -> Way | None:
-        if name == ADAPTIVE:
-            return asked(world, ADAPTIVE, "adaptive")
-        if name in groups:
-            return asked(world, name, groups[name])
-        return _named(fixed_ways(world), name)
+    def way_at(world: World) -> Way:
+        if name == ADAPTIVE or name in groups:
+            return asked(world, name, groups.get(name, "adaptive"))
+        return fixed_way(world, name)
 
     def attains(rate: float) -> bool:
         world = maker.world(point, (app,), (rate,), requests=size.capacity_requests, least_s=0.0)
         way = way_at(world)
-        if way is None or way.failed:
+        if way.failed:
             return False
         seen.append(way)
         try:
@@ -86,7 +82,3 @@ def capacity_of(maker: CellMaker, grid: Grid, size: Size, place: CapacityPlace, 
         is_split=known is not None and known.is_split,
         is_fused=known is not None and known.is_fused,
     )
-
-
-def _named(ways: Sequence[Way], name: str) -> Way | None:
-    return next((way for way in ways if way.name == name), None)

@@ -1,7 +1,7 @@
 """From points of the grid to cells that can be run: which points a size has, their apps, machines, SLO, rates and arrivals."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import msgspec
 from msgspec import Struct
@@ -70,7 +70,7 @@ def _declared(found: Sequence[Point], size: Size) -> list[Point]:
 
 
 def _spread(found: Sequence[Point]) -> list[Point]:
-    """In an order in which the first few are from everywhere: by the multiples of a step that shares no factor with the count."""
+    """In an order in which the first few are from everywhere: multiples of a step that shares no factor with the count."""
     count = len(found)
     step = next((each for each in range(max(1, round(count * 0.618)), count + 1) if _are_coprime(each, count)), 1)
     return [found[at * step % count] for at in range(count)]
@@ -254,7 +254,7 @@ def _scv(process: Poisson | Steps, duration_s: float) -> float:
     if isinstance(process, Poisson):
         return 1.0
     instants = list(draw_instants(process, 0, round(duration_s * SECOND)))
-    gaps = [after - before for before, after in zip(instants, instants[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(instants)]
     if len(gaps) < 2:
         return 1.0
     mean = sum(gaps) / len(gaps)

@@ -54,9 +54,11 @@ def sound(results: Results, grid: Grid) -> list[str]:
     if not usable(results, grid.study):
         problems.append("no cell is usable")
     offered: dict[tuple[int, int], int] = {}
-    for run in results.runs:
-        if not run.failed and offered.setdefault((run.cell, run.seed), run.offered) != run.offered:
-            problems.append(f"cell {run.cell}, seed {run.seed}: {run.way} met other arrivals than the ways before it")
+    problems += [
+        f"cell {run.cell}, seed {run.seed}: {run.way} met other arrivals than the ways before it"
+        for run in results.runs
+        if not run.failed and offered.setdefault((run.cell, run.seed), run.offered) != run.offered
+    ]
     chosen = choices(results, grid.study)
     if any(run.purpose != "evaluation" for runs in chosen.values() for own in runs.values() for run in own):
         problems.append("a derived way holds a run of a selection seed")

@@ -118,7 +118,6 @@ class CapacityRule(_Strict, frozen=True):
     resolution: float
     seed: int
     hop: str
-    sharing: tuple[Sharing, ...]
     nodes: int
 
 
@@ -149,6 +148,8 @@ class Size(_Strict, frozen=True):
     capacity_requests: int
     capacity_slo_factors: tuple[float, ...]
     capacity_apps: tuple[int, ...]
+    capacity_sharing: tuple[Sharing, ...]
+    capacity_published: tuple[str, ...]
     map: MapAxes
 
 

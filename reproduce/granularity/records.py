@@ -30,7 +30,7 @@ ADAPTIVE = "adaptive"
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True):
-    """One change of the grid after it was first committed. ``sha256`` is of the figures after it, see ``grid.figures_sha256``."""
+    """One change of the grid after it was first committed. ``sha256`` is of the figures after it, without these changes."""
 
     date: str
     reason: str
@@ -79,7 +79,7 @@ class Header(Struct, frozen=True, tag="header"):
 class Cell(Struct, frozen=True, tag="cell"):
     """One point of the grid. ``number`` is what runs refer to.
 
-    ``apps`` has one name, or several that share the machines. ``slo_factor`` is the SLO over the base latency L of an app, which
+    ``apps`` has one name, or several that share the machines. ``slo_factor`` is the SLO over the base latency L of an app, so L
     is ``slo_ms[i] / slo_factor``. ``load`` is the level's name; ``load_fraction`` the rate over the saturation of split that
     bisection found; ``rates_per_s`` has a rate per app. ``weights`` is the factor by which models are larger.
     """
@@ -122,8 +122,8 @@ class Run(Struct, frozen=True, tag="run"):
     """One way in one cell with one seed. Counts are over all apps of the cell; attainment is a fraction.
 
     ``way`` is ``fixed:<grain>``, where the grain is as ``domain.plan.render_grain`` writes it (cells with several apps:
-    ``fixed:split``, ``fixed:fused``, ``fixed:partial``), or the name of a policy set, with ``@rollout`` after it where a rollout
-    judges. ``is_fused`` and ``is_split`` mark those two of the fixed ways. ``failed`` says why there is no figure; then all are
+    ``fixed:split``, ``fixed:fused``, ``fixed:partial``, ``fixed:planned``), or the name of a policy set, with ``@rollout`` after
+    it where a rollout judges. ``is_fused`` and ``is_split`` mark those two of the fixed ways. ``failed`` says why there is no figure; then all are
     0 and the run counts as an attainment of 0.
 
     Costs are USD per 1,000 answered requests. ``switch_usd_per_1000`` is the part of the provisioned cost that instances took

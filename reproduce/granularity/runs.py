@@ -223,7 +223,10 @@ def _outcome(result: RunResult, counted: Counted) -> Outcome:
 def _weighted(apps: Sequence[AppResult], quantile: str) -> float:
     """A quantile of each app, weighted by the requests that it answered."""
     answered = sum(app.answered for app in apps)
-    return sum(getattr(app.latency, quantile) * app.answered for app in apps) / max(1, answered)
+    total = 0.0
+    for app in apps:
+        total += float(getattr(app.latency, quantile)) * app.answered
+    return total / max(1, answered)
 
 
 def _windows(result: RunResult) -> tuple[Window, ...]:

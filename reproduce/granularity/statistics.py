@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
-from scipy.stats import t as student
+from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from reproduce.granularity.grid import Study
 from reproduce.granularity.records import ADAPTIVE, Capacity, Cell, Results, Run
@@ -36,7 +36,7 @@ ESG = "esg"
 
 
 class Comparison(Struct, frozen=True):
-    """One way beside another in one cell, paired by seed. ``points`` of attainment and ``cost`` as a fraction, ours over theirs.
+    """One way beside another in one cell, paired by seed: ``points`` of attainment more, ``cost`` more as a fraction of theirs.
 
     ``points_low`` and ``cost_high`` are the ends of the one-sided intervals, the mean itself where there is one seed alone.
     """

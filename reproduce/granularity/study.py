@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from grainwise.domain.errors import CapacityError, GrainwiseError
+from grainwise.domain.errors import CapacityError
 from reproduce.granularity import capacity
 from reproduce.granularity.asking import Answers
 from reproduce.granularity.cells import CellMaker, Point, points, rate_key
-from reproduce.granularity.grid import Burstiness, Grid, Size, read_grid
+from reproduce.granularity.grid import Burstiness, Grid, Size
 from reproduce.granularity.profile_sets import digest, load, profile_set
 from reproduce.granularity.records import SCHEMA, Capacity, Cell, Decision, Header, ProfileSetRecord, Purpose, Results, Run
 from reproduce.granularity.runs import World, run
@@ -79,7 +80,9 @@ class _Pool:
         for _ in as_completed(futures):
             progress.step()
         done = [future.result() for future in futures]
-        self.core_s += sum(each.core_s for each in done)
+        core_s = sum(each.core_s for each in done)
+        self.core_s += core_s
+        sys.stderr.write(f"{stage}: {core_s:.0f} core-seconds\n")
         return [each.value for each in done]
 
 
@@ -112,11 +115,11 @@ def study(size_name: str, grid: Grid, *, processes: int | None = None) -> Result
             for way in ways
         ]
         runs = [each for own in pool.map("ways", _run_seeds, jobs) for each in own]
-        listed = pool.map("ways of capacities", _ways_at, [(grid, size, rates, place) for place in places])
+        maker = CellMaker(grid, size)
         capacities: list[Capacity] = pool.map(
             "capacities",
             _capacity,
-            [(grid, size, rates, place, name) for place, names in zip(places, listed, strict=True) for name, _ in names],
+            [(grid, size, rates, place, name) for place in places for name in capacity.ways_at(maker, size, place)],
         )
         core_s = pool.core_s
     cells = tuple(cell for cell, _, _ in prepared)
@@ -193,17 +196,6 @@ def _failed(number: int, way: Way, seed: tuple[int, Purpose], reason: str) -> Ru
     )  # fmt: skip
 
 
-def _ways_at(
-    grid: Grid, size: Size, rates: dict[tuple[object, ...], float], place: capacity.CapacityPlace
-) -> tuple[tuple[str, str], ...]:
-    maker = CellMaker(grid, size)
-    maker.know(rates)
-    try:
-        return capacity.ways_at(maker, place)
-    except GrainwiseError:
-        return ()
-
-
 def _capacity(
     grid: Grid, size: Size, rates: dict[tuple[object, ...], float], place: capacity.CapacityPlace, name: str
 ) -> Capacity:
@@ -252,21 +244,16 @@ def _header(
         headline_hop=grid.study.headline_hop,
         headline_billing=grid.study.headline_billing,
         rule=(
-            f"all combinations of the levels that the size declares at the headline hop and billing, and the first {size.sample} "
-            f"of a Latin hypercube of all {grid.axes.cells:,} cells, drawn with seed {grid.study.sample_seed}"
+            f"all combinations of the levels that the size declares at the headline hop and billing, and the first "
+            f"{size.sample} of a Latin hypercube of all {grid.axes.cells:,} cells, drawn with seed {grid.study.sample_seed}"
         ),
     )
 
 
 def _machine() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-__all__ = ["read_grid", "study"]

@@ -1,12 +1,15 @@
-"""What is compared in a cell: every fixed granularity, adaptive, the published sets and the ablations, each with its first plan."""
+"""What is compared in a cell: every fixed granularity, adaptive, the published sets and ablations, each with its first plan."""
 
 import time
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from grainwise.domain.errors import CapacityError, GrainwiseError, InfeasibleError
-from grainwise.domain.plan import Plan, render_grain
+from grainwise.domain.graph import Graph
+from grainwise.domain.plan import Grain, Plan, render_grain
+from grainwise.planning.granularity import granularities
 from grainwise.planning.problem import Option, PlanTable
 from grainwise.planning.table import compute
 from grainwise.policies.published import PUBLISHED
@@ -98,6 +101,27 @@ def fixed_ways(world: World) -> list[Way]:
     ]
 
 
+def granularity_names(graph: Graph) -> tuple[str, ...]:
+    """The names of all fixed ways of an app alone, in order."""
+    return tuple(sorted(fixed_name(render_grain(_grain(graph, masks))) for masks in granularities(graph)))
+
+
+def fixed_way(world: World, name: str) -> Way:
+    """The way that keeps one granularity of an app alone, by its name, planned for the mean rate."""
+    graph = world.samples[0].spec.graph
+    grain = next(each for masks in granularities(graph) if fixed_name(render_grain(each := _grain(graph, masks))) == name)
+    is_fused, is_split = len(grain) == 1, len(grain) == len(graph.stages)
+    try:
+        plan = compute(msgspec.structs.replace(world.problem(0), grain=grain)).winner.plan
+    except (InfeasibleError, CapacityError) as error:
+        return Way(name, "fixed", FIXED, (), is_fused=is_fused, is_split=is_split, failed=str(error))
+    return Way(name, "fixed", FIXED, (plan,), is_fused=is_fused, is_split=is_split)
+
+
+def _grain(graph: Graph, masks: Sequence[int]) -> Grain:
+    return tuple(graph.names(mask) for mask in masks)
+
+
 def _picked(table: PlanTable, name: str) -> Option:
     functions = [len(option.plan.functions) for option in table.options]
     most, least = max(functions), min(functions)
@@ -112,11 +136,9 @@ def _picked(table: PlanTable, name: str) -> Option:
 def asked(world: World, policies: str, group: Group, evaluator: EvaluatorName = "analytic") -> Way:
     """A set of policies that begins with the plan that it finds itself."""
     name = policies if evaluator == "analytic" else f"{policies}@{evaluator}"
-    tables: list[PlanTable] = []
     began = time.perf_counter()
     try:
-        for at in range(len(world.samples)):
-            tables.append(answer(world.problem(at, policies, evaluator)))
+        tables = [answer(world.problem(at, policies, evaluator)) for at in range(len(world.samples))]
     except GrainwiseError as error:
         return Way(name, group, policies, (), evaluator, failed=str(error))
     taken = (time.perf_counter() - began) * 1000 / len(tables)
@@ -138,6 +160,3 @@ def asked(world: World, policies: str, group: Group, evaluator: EvaluatorName = 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-__all__ = ["ABLATIONS", "Way", "asked", "fixed_name", "fixed_ways", "published", "ways_of"]
