@@ -8,7 +8,8 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from grainwise.simulation.contest import OTHER_RUNS, REPLICATIONS, WITHIN_ATTAINMENT, WITHIN_COST, Round, Standing
+from grainwise.simulation.contest import OTHER_RUNS, REPLICATIONS, Round, Standing
+from grainwise.simulation.truth import SELDOM, WITHIN_ATTAINMENT, WITHIN_COST
 
 _PACKAGES = ("grainwise", "lightgbm", "numpy")
 
@@ -19,6 +20,7 @@ COLUMNS = (
     "cost error",
     "picks the best",
     "as good as the best",
+    "or not ruled out",
     "attains less",
     "costs more",
     "decision",
@@ -88,6 +90,8 @@ def markdown(report: ContestReport) -> str:
 
 
 def _notes(report: ContestReport) -> list[str]:
+    steady = [each for each in report.rounds if not each.is_saturated]
+    told = sum(each.is_told for each in steady)
     apps = f"made apps and {', '.join(report.apps)} with other run times" if report.apps else "made apps"
     return [
         f"{report.settings} settings of {apps}, seed {report.seed}: {report.saturated} saturated (no candidate attains half), "
@@ -99,6 +103,11 @@ def _notes(report: ContestReport) -> list[str]:
         "candidate, which is the cheapest that reaches the target in the true run, else the one that attains most. "
         "Attains less: points below the target, or below the best candidate where that misses it. "
         "Both are means over settings. Errors are mean absolute ones over all candidates, of cost relative to the true one.",
+        "",
+        f"Or not ruled out: also picks that are as good as the best in at least {100 * SELDOM:g} % of the draws from the runs "
+        "of the truth, drawn again with replacement and the same of every candidate: the truth has too few runs to say that "
+        f"these are worse. In {told} of {len(steady)} settings that are not saturated it says surely enough which candidate is "
+        f"the best: in more than {100 * (1 - SELDOM):g} % of the draws that one is as good as the best of the draw.",
         "",
         "Run times: by how much those are wrong that an evaluator is given, up or down for each stage; the candidates and the "
         f"truth stay. Learned: {report.predictor}. Constant: the granularity that was best most often in its training, by the "
@@ -137,6 +146,7 @@ def _cells(each: Standing) -> tuple[str, ...]:
         _percent(each.cost_error),
         _percent(each.picks_best, 0),
         _percent(each.within, 0),
+        _percent(each.not_ruled_out, 0),
         _points(each.shortfall),
         _percent(each.dearer_fraction),
         f"{1000 * each.decision_s:.0f} ms" if is_evaluator and each.entrant != OTHER_RUNS else "",
@@ -156,14 +166,15 @@ def _setting(each: Round) -> str:
     least = min(answer.wrong_fraction for answer in each.answers)
     worse = [
         f"{answer.entrant}: {_escaped(answer.pick)} "
-        f"(−{100 * answer.shortfall:.1f} points, +{100 * answer.dearer_fraction:.0f} %)"
+        f"(−{100 * answer.shortfall:.1f} points, +{100 * answer.dearer_fraction:.0f} %"
+        f"{', not ruled out' if answer.is_not_ruled_out else ''})"
         for answer in each.answers
         if answer.wrong_fraction == least and not answer.is_within
     ]
     best = next(one for one in each.candidates if one.grain == each.best)
     cells = (
         str(each.setting),
-        each.source + (", saturated" if each.is_saturated else ""),
+        each.source + (", saturated" if each.is_saturated else "") + ("" if each.is_told else ", best not told"),
         f"{100 * each.load_fraction:.0f} %",
         f"{each.slo_factor:g} ×",
         f"{100 * each.target:g} %, {each.objective}",

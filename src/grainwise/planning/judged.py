@@ -7,11 +7,12 @@ In question are, of a table in its order, at most ``MAX_JUDGED`` options: always
 granularity of the present plan; then the ``BY_COST`` cheapest of those predicted to come within ``NEARLY`` of the target; then
 the ``BY_ATTAINMENT`` that are predicted to attain most.
 
-Of the judged, those that meet the SLO come first, the cheapest of them wins. Where none meets it, the cheapest of those that
-attain as much as the best does. Errors of a model are largely common to all plans of one app, so a band says little about the
-difference of two plans: figures count as the same where one lies within the other's band, yet never if they differ by more
-than ``SAME_COST`` or ``SAME_ATTAINMENT``. Of plans that cost the same the present granularity is kept, else the one with the
-fewest functions wins among equals to the last digit, else the order of the search decides.
+Of the judged, those that meet the SLO come first, the cheapest of them wins; where some do, a plan that misses the target by
+no more than ``SAME_AS_TARGET``, and whose band reaches it, is not told apart from them. Where none meets it, the cheapest of
+those that attain as much as the best does. Errors of a model are largely common to all plans of one app, so a band says little
+about the difference of two plans: figures count as the same where one lies within the other's band, yet never if they differ
+by more than ``SAME_COST`` or ``SAME_ATTAINMENT``. Of plans that cost the same the present granularity is kept, else the one
+with the fewest functions wins among equals to the last digit, else the order of the search decides.
 """
 
 from collections.abc import Sequence
@@ -38,6 +39,12 @@ SAME_COST = 1.02
 
 SAME_ATTAINMENT = 0.01
 """The most by which attainments that are called the same may differ."""
+
+SAME_AS_TARGET = 0.005
+"""The most by which an attainment may lie below the target and count as reaching it, if its band does.
+
+No model is so sure: where the price depends on it, hundredths of a point would decide about tens of percents.
+"""
 
 
 class _Candidate(Struct, frozen=True):
@@ -133,25 +140,25 @@ def _decided(
         present=next((at for at, each in enumerate(candidates) if each.option.plan.grain == present), None),
     )
     winner, pool = candidates[decision.winner], [candidates[at] for at in decision.pool]
-    is_met = winner.attainment.value >= target
+    meeting = {candidates[at].place for at in decision.pool} if decision.is_met else set()
     judged_at = {each.place: each for each in candidates}
     options: list[Option] = []
     for place in (winner.place, *(place for place in range(len(table.options)) if place != winner.place)):
         option, judged = table.options[place], judged_at.get(place)
         if judged is not None:
-            option = msgspec.structs.replace(option, judged=judged.judged, meets_slo=judged.attainment.value >= target)
+            option = msgspec.structs.replace(option, judged=judged.judged, meets_slo=place in meeting)
         lacks = "" if place == winner.place else _lacks(problem, winner, option)
         options.append(msgspec.structs.replace(option, lacks=lacks))
     nearest = table.nearest
-    if is_met:
+    if decision.is_met:
         nearest = ""
     elif table.is_feasible:
         nearest = f"by {evaluator.name} nothing that was judged meets the SLO; {winner.name} comes nearest"
     return msgspec.structs.replace(
         table,
         options=tuple(options),
-        because=_because(problem, table, evaluator, winner, pool, candidates) + decision.kept,
-        is_feasible=is_met,
+        because=_because(problem, table, evaluator, winner, pool, candidates, decision.is_met) + decision.kept,
+        is_feasible=decision.is_met,
         nearest=nearest,
         evaluator=evaluator.name,
         current_judged=current_judged,
@@ -159,10 +166,14 @@ def _decided(
 
 
 class Decision(Struct, frozen=True):
-    """``winner`` and, in ``pool``, all that it was the cheapest of, as places; ``kept`` says what else than cost decided."""
+    """``winner`` and, in ``pool``, all that it was the cheapest of, as places; ``kept`` says what else than cost decided.
+
+    ``is_met``: whether the pool is of those that meet the target.
+    """
 
     winner: int
     pool: tuple[int, ...]
+    is_met: bool
     kept: str = ""
 
 
@@ -184,20 +195,30 @@ def decide(
             the target.
         present: the place of the present granularity, which is kept among plans that cost the same.
     """
-    places = range(len(judgements))
-    pool = [at for at in places if judgements[at].attainment.value >= target] or _attaining_most(judgements, overloads)
+    meeting = _meeting(judgements, target)
+    pool = meeting or _attaining_most(judgements, overloads)
     costs = [each.usd_per_hour for each in judgements]
     first = min(pool, key=lambda at: (costs[at].value, functions[at] if functions else 0, at))
     most = min(max(costs[first].high, costs[first].value), costs[first].value * SAME_COST)
     same = [at for at in pool if costs[at].value <= most]
+    is_met = bool(meeting)
     if len(same) == 1:
-        return Decision(first, tuple(pool))
+        return Decision(first, tuple(pool), is_met)
     names = f"; {len(same)} cost the same within the error of the model"
     if present in same:
-        return Decision(present, tuple(pool), f"{names}, and the present granularity is kept")
+        return Decision(present, tuple(pool), is_met, f"{names}, and the present granularity is kept")
     if all(costs[at].value == costs[first].value for at in same):
-        return Decision(first, tuple(pool), f"{names}, and none has fewer functions")
-    return Decision(same[0], tuple(pool), f"{names}, and the order of the search decides")
+        return Decision(first, tuple(pool), is_met, f"{names}, and none has fewer functions")
+    return Decision(same[0], tuple(pool), is_met, f"{names}, and the order of the search decides")
+
+
+def _meeting(judgements: Sequence[Judgement], target: float) -> list[int]:
+    """Those that meet the target and those not told apart from them, see ``SAME_AS_TARGET``; none where none meets it."""
+    attainments = [each.attainment for each in judgements]
+    if not any(each.value >= target for each in attainments):
+        return []
+    nearly = target - SAME_AS_TARGET
+    return [at for at, each in enumerate(attainments) if each.value >= target or (each.value >= nearly and each.high >= target)]
 
 
 def _attaining_most(judgements: Sequence[Judgement], overloads: Sequence[float]) -> list[int]:
@@ -218,10 +239,11 @@ def _because(
     winner: _Candidate,
     pool: Sequence[_Candidate],
     candidates: Sequence[_Candidate],
+    is_met: bool,
 ) -> str:
     slo = problem.app.slo
     count = f"{len(candidates)} granularit{'ies' if len(candidates) > 1 else 'y'}"
-    if winner.attainment.value >= slo.target:
+    if is_met:
         said = f"by {evaluator.name}, of {count} judged, {winner.name} meets the SLO at the least {problem.objective} cost"
     else:
         said = (

@@ -15,13 +15,10 @@ from grainwise.planning.judged import decide
 from grainwise.predictors.evaluator import Band, Judgement, PlanEvaluator
 from grainwise.simulation.settings import Setting, wrong
 from grainwise.simulation.sweep import Cell, best, candidates, is_saturated, sweep
+from grainwise.simulation.truth import SELDOM, chance_as_good, is_within, worse_by
 from grainwise.workloads.integers import derive_seed
 
-WITHIN_ATTAINMENT = 0.01
-WITHIN_COST = 0.02
-"""A pick is as good as the best one within this much of attainment, as a fraction, and of cost, relative to the best."""
-
-REPLICATIONS = 3
+REPLICATIONS = 4
 """Runs that tell the truth of a candidate: what autoscaling costs differs much from run to run."""
 
 CONSTANTS = ("constant", "fused", "split")
@@ -38,6 +35,7 @@ class Answer(Struct, frozen=True):
     Errors are the mean absolute ones over all candidates: of attainment as a fraction, of cost relative to the simulated one;
     ``None`` for entrants that predict nothing. ``shortfall`` is by how much the pick attains less than it should: than the
     target, or than the best candidate where that misses it too. ``dearer_fraction`` is by how much it costs more than the best.
+    ``chance_as_good`` is the fraction of draws from the runs of the truth in which it is as good as the best, see ``truth``.
     """
 
     entrant: str
@@ -46,6 +44,7 @@ class Answer(Struct, frozen=True):
     is_best: bool
     shortfall: float
     dearer_fraction: float
+    chance_as_good: float = 1.0
     seconds: float = 0.0
     attainment_error: float | None = None
     cost_error: float | None = None
@@ -54,7 +53,12 @@ class Answer(Struct, frozen=True):
     @property
     def is_within(self) -> bool:
         """Whether the pick is as good as the best one, within the tolerances."""
-        return self.shortfall <= WITHIN_ATTAINMENT + 1e-12 and self.dearer_fraction <= WITHIN_COST + 1e-12
+        return is_within(self.shortfall, self.dearer_fraction)
+
+    @property
+    def is_not_ruled_out(self) -> bool:
+        """Whether it is as good as the best one, or the truth has too few runs to say that it is not."""
+        return self.is_within or self.chance_as_good >= SELDOM
 
 
 class Contestant(Struct, frozen=True):
@@ -66,7 +70,10 @@ class Contestant(Struct, frozen=True):
 
 
 class Round(Struct, frozen=True):
-    """One setting: what it is, how its candidates turned out, and what each entrant picked."""
+    """One setting: what it is, how its candidates turned out, and what each entrant picked.
+
+    ``is_told``: whether the runs of the truth say surely enough which candidate is the best, or as good.
+    """
 
     setting: int
     source: str
@@ -75,6 +82,7 @@ class Round(Struct, frozen=True):
     target: float
     objective: str
     is_saturated: bool
+    is_told: bool
     best: str
     candidates: tuple[Contestant, ...]
     answers: tuple[Answer, ...]
@@ -93,6 +101,7 @@ class Standing(Struct, frozen=True):
     settings: int
     picks_best: float
     within: float
+    not_ruled_out: float
     shortfall: float
     dearer_fraction: float
     decision_s: float
@@ -156,6 +165,7 @@ def play(
         target=cells[0].target,
         objective=setting.objective,
         is_saturated=is_saturated(cells),
+        is_told=chance_as_good(cells, best(cells)) > 1 - SELDOM,
         best=render_grain(plans[best(cells)].grain),
         candidates=tuple(
             Contestant(render_grain(plan.grain), cell.outcome.attainment, cell.usd_per_hour)
@@ -183,6 +193,7 @@ def _standing(answers: Sequence[Answer]) -> Standing:
         settings=count,
         picks_best=sum(answer.is_best for answer in answers) / count,
         within=sum(answer.is_within for answer in answers) / count,
+        not_ruled_out=sum(answer.is_not_ruled_out for answer in answers) / count,
         shortfall=sum(answer.shortfall for answer in answers) / count,
         dearer_fraction=sum(answer.dearer_fraction for answer in answers) / count,
         decision_s=times[count // 2],
@@ -206,7 +217,7 @@ def _answer(
     seconds: float = 0.0,
     judgements: Sequence[Judgement] = (),
 ) -> Answer:
-    winner, pick = cells[best(cells)], cells[at]
+    shortfall, dearer = worse_by([(cell.outcome.attainment, cell.usd_per_hour) for cell in cells], cells[0].target, at)
     attainment_error = cost_error = None
     if judgements:
         pairs = list(zip(judgements, cells, strict=True))
@@ -214,14 +225,14 @@ def _answer(
         cost_error = sum(abs(one.usd_per_hour.value / cell.usd_per_hour - 1) for one, cell in pairs if cell.usd_per_hour) / len(
             pairs
         )
-    due = min(winner.target, winner.outcome.attainment)
     return Answer(
         entrant=entrant,
         wrong_fraction=fraction,
         pick=render_grain(plans[at].grain),
         is_best=at == best(cells),
-        shortfall=max(0.0, due - pick.outcome.attainment),
-        dearer_fraction=max(0.0, pick.usd_per_hour / winner.usd_per_hour - 1) if winner.usd_per_hour > 0 else 0.0,
+        shortfall=shortfall,
+        dearer_fraction=dearer,
+        chance_as_good=chance_as_good(cells, at),
         seconds=seconds,
         attainment_error=attainment_error,
         cost_error=cost_error,

@@ -3,7 +3,7 @@
 Each plan is run in a world that is made of nothing but the planning problem: from the present state where there is a snapshot,
 so that a change pays for its cold starts and for memory held twice, else from the moment at which the plan is up. All plans
 see the same arrivals, the same requests and the same luck (common random numbers: Heikes, Montgomery and Rardin, Simulation 27,
-1976), and plans that are clearly beaten are not run again, which leaves the budget to those that may win.
+1976), and plans that are far behind are not run again, which leaves the budget to those that may win, see ``halving``.
 
 The budget is a number of handled events, so that an answer does not depend on how fast a machine is.
 
@@ -12,7 +12,6 @@ neighbours on one machine and the time that bytes take between machines, of whic
 """
 
 from collections.abc import Mapping, Sequence
-from math import inf
 
 import msgspec
 
@@ -25,6 +24,7 @@ from grainwise.predictors.evaluator import Band, EvaluatorName, Judgement
 from grainwise.predictors.groups import Scenario, scope_items
 from grainwise.simulation.bands import fraction_band, mean_band
 from grainwise.simulation.cluster import Cluster
+from grainwise.simulation.halving import as_if_run_as_often, next_round
 from grainwise.simulation.imagined import imagined
 from grainwise.simulation.plan_runs import LEAST, FreshRuns, GoingRuns, Outcome, Play
 from grainwise.simulation.resumed import Present
@@ -118,7 +118,15 @@ class Rollout:
             shortest = min(LONGEST, max(SHORTEST, present.dwell_us))
         length = self._length_us(scenario, plans, rates, shortest)
         outcomes = self._outcomes(scenario, plans, play, seed, length, keep)
-        return tuple(self._judgement(scenario, plan, found, fresh, seed) for plan, found in zip(plans, outcomes, strict=True))
+        most = max(len(found) for found in outcomes)
+        last = [found for found in outcomes if len(found) == most and not found[0].refusal]
+        judged = [self._judgement(scenario, plan, found, last) for plan, found in zip(plans, outcomes, strict=True)]
+        if self._with_capacity:
+            judged = [
+                each if each.handed_on else msgspec.structs.replace(each, capacity_per_s=fresh.capacity(plan, seed))
+                for plan, each in zip(plans, judged, strict=True)
+            ]
+        return tuple(judged)
 
     def _length_us(self, scenario: Scenario, plans: Sequence[Plan], rates: Mapping[str, float], shortest: Micros) -> Micros:
         """How long a run is: the same for every plan, as many requests as are wanted where the budget allows."""
@@ -136,34 +144,28 @@ class Rollout:
         """Run every plan once, then again and again those that may be the best, until that is sure or the budget is used."""
         found: list[list[Outcome]] = [[] for _ in plans]
         left = self._events
-        open_plans = list(range(len(plans)))
+        running = list(range(len(plans)))
+        kept = next((at for at, plan in enumerate(plans) if plan.id == keep), None)
         for replication in range(REPLICATIONS):
-            if replication and sum(found[at][0].events for at in open_plans) > left:
-                break
-            for at in open_plans:
+            for at in running:
                 limit = _RUNAWAY * (found[at][0].events if replication else self._events)
                 outcome = play(plans[at], stream_seed(seed, replication), length, limit)
                 found[at].append(outcome)
                 left -= outcome.events
-            bands = [_bands(each) for each in found]
-            open_plans = [
-                at
-                for at in open_plans
-                if not found[at][0].refusal
-                and (plans[at].id == keep or not _is_beaten(bands[at], bands, scenario.app.slo.target))
-            ]
-            if replication and all(_is_narrow(bands[at][0]) for at in open_plans):
+            running = next_round(found, running, scenario.app.slo.target, left, kept)
+            if not running or (replication and len(running) == 1 and _is_narrow(_bands(found[running[0]])[0])):
                 break
         return found
 
-    def _judgement(self, scenario: Scenario, plan: Plan, outcomes: Sequence[Outcome], fresh: FreshRuns, seed: int) -> Judgement:
+    def _judgement(
+        self, scenario: Scenario, plan: Plan, outcomes: Sequence[Outcome], last: Sequence[Sequence[Outcome]]
+    ) -> Judgement:
         refusal = outcomes[0].refusal
         if refusal:
             usd = _nominal_usd_per_hour(scenario, plan)
             return Judgement(Band(0.0, 0.0, 0.0), Band(usd, usd, usd), "rollout", handed_on=refusal)
-        attainment, usd_per_hour = _bands(outcomes)
-        capacity = fresh.capacity(plan, seed) if self._with_capacity else None
-        return Judgement(attainment, usd_per_hour, "rollout", capacity)
+        attainment, usd_per_hour = as_if_run_as_often(*_bands(outcomes), len(outcomes), last)
+        return Judgement(attainment, usd_per_hour, "rollout")
 
 
 def _events_per_request(scenario: Scenario, plan: Plan) -> float:
@@ -179,9 +181,7 @@ def _events_per_request(scenario: Scenario, plan: Plan) -> float:
 
 
 def _bands(outcomes: Sequence[Outcome]) -> tuple[Band, Band]:
-    """Attainment and cost of one plan over its runs; a plan that was refused attains nothing at any price."""
-    if outcomes[0].refusal:
-        return Band(0.0, 0.0, 0.0), Band(inf, inf, inf)
+    """Attainment and cost of one plan over its runs, of which none was refused."""
     offered = [count for outcome in outcomes for count in outcome.offered]
     met = [count for outcome in outcomes for count in outcome.met]
     cost = mean_band([outcome.usd_per_hour for outcome in outcomes], sum(offered))
@@ -190,18 +190,6 @@ def _bands(outcomes: Sequence[Outcome]) -> tuple[Band, Band]:
 
 def _is_narrow(band: Band) -> bool:
     return band.high - band.value <= SURE_FRACTION and band.value - band.low <= SURE_FRACTION
-
-
-def _is_beaten(own: tuple[Band, Band], others: Sequence[tuple[Band, Band]], target: float) -> bool:
-    """Whether another plan is better beyond doubt: it surely attains more where this misses, or as surely costs less."""
-    attainment, cost = own
-    for other_attainment, other_cost in others:
-        if attainment.high < target and other_attainment.low > attainment.high:
-            return True
-        is_as_good = other_attainment.value >= target and other_attainment.low >= min(target, attainment.low)
-        if is_as_good and other_cost.high < cost.low:
-            return True
-    return False
 
 
 def _nominal_usd_per_hour(scenario: Scenario, plan: Plan) -> float:

@@ -40,7 +40,7 @@ class Outcome(Struct, frozen=True):
 class Cell(Struct, frozen=True):
     """One candidate of one setting. ``pattern`` is its granularity by the positions of stages, ``0+1 | 2``.
 
-    ``capacity_per_s`` is ``None`` where it was not sought.
+    ``capacity_per_s`` is ``None`` where it was not sought. ``outcome`` is the mean of ``runs``, where there were several.
     """
 
     setting: int
@@ -53,6 +53,7 @@ class Cell(Struct, frozen=True):
     predicted: Prediction
     outcome: Outcome
     capacity_per_s: float | None = None
+    runs: tuple[Outcome, ...] = ()
 
     @property
     def usd_per_hour(self) -> float:
@@ -137,6 +138,7 @@ def sweep(setting: Setting, *, requests: int, is_capacity_sought: bool = False, 
         if is_capacity_sought and at == 0 and option.predicted.capacity_per_s > 0:
             seed = derive_seed(setting.seed, "capacity")
             capacity = capacity_per_s(setting, option.plan, option.predicted.capacity_per_s, seed=seed, requests=requests)
+        runs = tuple(simulate(setting, option.plan, seed=seed, duration_us=duration_us) for seed in seeds)
         cells.append(
             Cell(
                 setting=setting.number,
@@ -147,8 +149,9 @@ def sweep(setting: Setting, *, requests: int, is_capacity_sought: bool = False, 
                 pattern=pattern(problem, option.plan),
                 features=features(problem, option.plan, option.predicted),
                 predicted=option.predicted,
-                outcome=_mean([simulate(setting, option.plan, seed=seed, duration_us=duration_us) for seed in seeds]),
+                outcome=_mean(runs),
                 capacity_per_s=capacity,
+                runs=runs if len(runs) > 1 else (),
             )
         )
     return tuple(cells)
@@ -165,10 +168,16 @@ def _mean(outcomes: Sequence[Outcome]) -> Outcome:
 
 def best(cells: Sequence[Cell]) -> int:
     """The place of the best candidate in simulation: the cheapest that reaches the target, else the one that attains most."""
-    meeting = [at for at, cell in enumerate(cells) if cell.outcome.attainment >= cell.target]
+    return best_of([(cell.outcome.attainment, cell.usd_per_hour) for cell in cells], cells[0].target)
+
+
+def best_of(figures: Sequence[tuple[float, float]], target: float) -> int:
+    """The same of attainments and costs."""
+    places = range(len(figures))
+    meeting = [at for at in places if figures[at][0] >= target]
     if meeting:
-        return min(meeting, key=lambda at: (cells[at].usd_per_hour, at))
-    return min(range(len(cells)), key=lambda at: (-cells[at].outcome.attainment, cells[at].usd_per_hour, at))
+        return min(meeting, key=lambda at: (figures[at][1], at))
+    return min(places, key=lambda at: (-figures[at][0], figures[at][1], at))
 
 
 def is_saturated(cells: Sequence[Cell]) -> bool:

@@ -120,6 +120,21 @@ def test_where_nothing_meets_the_slo_the_cheapest_of_the_best_comes_nearest() ->
     assert winner(far) == (("s0", "s1"),)
 
 
+def test_hundredths_of_a_point_below_the_target_do_not_decide_where_the_band_reaches_it() -> None:
+    told = {1: (0.9898, 0.1), 2: (0.9902, 0.14)}
+    table = compute_judged(chain(2), Told(lambda plan: told[len(plan.functions)], width=0.002))
+    assert winner(table) == (("s0", "s1"),)
+    assert table.is_feasible and table.options[0].meets_slo and not table.nearest
+    sure = compute_judged(chain(2), Told(lambda plan: told[len(plan.functions)], width=0.0001))
+    assert winner(sure) == (("s0",), ("s1",))
+    told = {1: (0.984, 0.1), 2: (0.9902, 0.14)}
+    far = compute_judged(chain(2), Told(lambda plan: told[len(plan.functions)], width=0.02))
+    assert winner(far) == (("s0",), ("s1",))
+    told = {1: (0.9898, 0.1), 2: (0.9899, 0.14)}
+    missed = compute_judged(chain(2), Told(lambda plan: told[len(plan.functions)], width=0.002))
+    assert winner(missed) == (("s0", "s1"),) and not missed.is_feasible
+
+
 def test_a_difference_within_the_bands_keeps_the_present_granularity_else_the_order_of_the_search() -> None:
     problem = chain(2)
     split = next(option.plan for option in compute(problem).options if len(option.plan.functions) == 2)
