@@ -7,19 +7,19 @@ cheapest path of ESG_1Q, with as many requests waiting as come within its time. 
 
 from collections.abc import Sequence
 
-import msgspec
 from msgspec import Struct
 
-from grainwise.domain.graph import Graph
-from grainwise.domain.plan import Grain, Plan
-from grainwise.planning.best import Groups, layers_of
+from grainwise.domain.errors import InfeasibleError
+from grainwise.planning.best import layers_of
 from grainwise.planning.devices import gpu_shares
 from grainwise.planning.options import batches, powers_up_to, shares, useful_batch
-from grainwise.planning.problem import Option, PlanTable, Problem
+from grainwise.planning.problem import PlanTable, Problem
+from grainwise.planning.published.answer import functions_of, table_of
 from grainwise.planning.published.esg_1q import Configuration, Layers
 from grainwise.planning.published.esg_layers import PATHS, Distribution, Way, configurations, lengths
 from grainwise.planning.published.provided import provided
-from grainwise.planning.table import compute
+from grainwise.planning.published.sizes import ladders
+from grainwise.planning.table import nothing_fits
 from grainwise.predictors.groups import GroupFacts, group_facts
 
 
@@ -34,32 +34,22 @@ class Chosen(Struct, frozen=True):
     expanded: int
 
 
-def split(graph: Graph) -> Grain:
-    """Every stage in a function of its own."""
-    return tuple((node.name,) for node in graph.stages)
-
-
 def configure(problem: Problem) -> PlanTable:
-    """Answer a planning problem after ESG, at split granularity or the one that is forced.
+    """Answer a planning problem after ESG, at split granularity or the one that is forced: a table of one option.
 
     Raises:
-        InfeasibleError: no plan of that granularity fits the nodes, or it is none.
+        InfeasibleError: no plan of that granularity fits the nodes, it is none, or a stage wants a GPU and no node has one.
         ConfigurationError: the problem holds a value outside its range.
     """
-    grain = problem.grain or split(problem.app.graph)
-    ours = compute(msgspec.structs.replace(problem, grain=grain))
-    masks = tuple(problem.app.graph.mask(function.stages) for function in ours.winner.plan.functions)
-    groups = Groups(problem)
+    groups, masks = functions_of(problem)
+    if not all(ladders(problem, groups.facts[mask], 1).cpu for mask in masks):
+        raise InfeasibleError(nothing_fits(groups))
     chosen = choose(problem, masks)
-    plan, because = None, ""
     for number, combination in enumerate((*chosen.combinations, _least(problem, masks))):
         plan = provided(groups, tuple(zip(masks, combination, strict=True)))
         if plan is not None:
-            because = _because(problem, chosen, number, masks)
-            break
-    if plan is None:
-        plan, because = ours.winner.plan, "after ESG, reconstructed: none of its configurations fits the nodes, so as ours are"
-    return _table(problem, groups, ours, plan, because, chosen.expanded)
+            return table_of(groups, plan, _how(problem, chosen, number, masks), chosen.expanded)
+    raise InfeasibleError(nothing_fits(groups))
 
 
 def choose(problem: Problem, masks: Sequence[int]) -> Chosen:
@@ -131,35 +121,13 @@ def _least(problem: Problem, masks: Sequence[int]) -> tuple[Configuration, ...]:
     return tuple(found)
 
 
-def _because(problem: Problem, chosen: Chosen, number: int, masks: Sequence[int]) -> str:
-    said = "after ESG, reconstructed: "
+def _how(problem: Problem, chosen: Chosen, number: int, masks: Sequence[int]) -> str:
     if number == len(chosen.combinations):
-        return f"{said}none of its cheapest paths fits the nodes, so the minimum configuration of every function"
-    said += "the configurations of the cheapest path in time, with the SLO distributed by average normalised lengths"
+        return "after ESG, reconstructed, the minimum configuration of every function, since none of its cheapest paths fits"
+    said = "after ESG, reconstructed, the configurations of the cheapest path in time"
     if number:
-        said += f"; {number} cheaper {'paths do' if number > 1 else 'path does'} not fit the nodes"
+        said += f" of which instances fit, {number} being cheaper"
     if chosen.late:
         names = ", ".join("+".join(problem.app.graph.names(masks[at])) for at in chosen.late)
-        said += f"; no path through {names} is in time, so the fastest"
+        said += f" (none through {names} is in time, so the fastest)"
     return said
-
-
-def _table(problem: Problem, groups: Groups, ours: PlanTable, plan: Plan, because: str, expanded: int) -> PlanTable:
-    evaluation = groups.evaluation(plan)
-    predicted = evaluation.predict()
-    slo = problem.app.slo
-    is_met = predicted.attainment >= slo.target
-    nearest = ""
-    if not is_met:
-        nearest = f"this plan is predicted to answer {slo.target:.1%} within {evaluation.latency_ms(slo.target):.0f} ms"
-        because += f"; predicted to answer {predicted.attainment:.1%} within {slo.latency_ms:g} ms"
-    return PlanTable(
-        problem=problem.number,
-        options=(Option(plan, predicted, is_met),),
-        because=because,
-        is_feasible=is_met,
-        nearest=nearest,
-        current=ours.current,
-        device_class=problem.model.device_class,
-        expanded_nodes=expanded,
-    )

@@ -37,7 +37,9 @@ def test_every_stage_is_a_function_of_its_own_unless_a_granularity_is_forced():
     grain = (("s0", "s1"), ("s2", "s3"))
     table = configure(msgspec.structs.replace(problem, grain=grain))
     assert table.winner.plan.grain == grain
-    assert table.is_feasible and table.because.startswith("after ESG, reconstructed: ")
+    assert table.is_feasible and table.because.startswith(
+        "after ESG, reconstructed, the configurations of the cheapest path in time: "
+    )
     assert table.expanded_nodes > 0
     with pytest.raises(InfeasibleError, match="is no granularity"):
         configure(msgspec.structs.replace(problem, grain=(("s0", "s2"), ("s1",), ("s3",))))
@@ -68,8 +70,8 @@ def test_the_paths_keep_the_parts_of_the_slo():
 def test_where_nothing_is_in_time_the_fastest_is_planned_and_it_is_said():
     table = configure(chain(3, slo_ms=1.0))
     assert not table.is_feasible
-    assert "no path through s0, s1, s2 is in time, so the fastest" in table.because
-    assert table.nearest.startswith("this plan is predicted to answer")
+    assert "(none through s0, s1, s2 is in time, so the fastest)" in table.because
+    assert table.nearest.startswith("this plan answers")
     assert {each.cpu_cores for each in table.winner.plan.functions} == {4.0}
 
 
