@@ -8,7 +8,7 @@ from msgspec import Struct
 from grainwise.domain.graph import Graph
 from grainwise.domain.machine import Node
 from grainwise.domain.plan import Plan
-from grainwise.planning.dispatched import as_dispatched
+from grainwise.planning.dispatched import served_ways
 from grainwise.planning.options import Choice, choices, explain_misfit, with_spare_room
 from grainwise.planning.problem import Option, Problem
 from grainwise.planning.search import cheapest, fastest
@@ -42,21 +42,16 @@ class Groups:
         return self.memo.facts
 
     def evaluation(self, plan: Plan) -> Evaluation:
-        """A plan as it is served: where extents are decided at dispatch, with fan-outs taken apart if that is better.
-
-        Where use is paid for, a dispatch takes them apart only for the sake of the SLO.
-        """
+        """A plan as it is served: where extents are decided at dispatch and it misses the SLO, the best of its ways."""
         problem = self.problem
-        whole = Evaluation(problem, plan, memo=self.memo)
-        if problem.objective == "billed" and whole.attainment(problem.workload.rate_per_s) >= problem.app.slo.target:
-            return whole
-        served = as_dispatched(problem, plan) if problem.is_stagewise else None
-        if served is None:
-            return whole
-        memo = self._memos.setdefault(served[0].nodes, Memo())
-        apart = Evaluation(served[0], served[1], memo=memo, charged=plan)
         rate = problem.workload.rate_per_s
-        return max(whole, apart, key=lambda each: each.attainment(rate))
+        best = Evaluation(problem, plan, memo=self.memo)
+        if not problem.is_stagewise or best.attainment(rate) >= problem.app.slo.target:
+            return best
+        for scenario, served in served_ways(problem, plan):
+            memo = self._memos.setdefault(scenario.nodes, Memo())
+            best = max(best, Evaluation(scenario, served, memo=memo, charged=plan), key=lambda each: each.attainment(rate))
+        return best
 
     def choices(self, mask: int) -> tuple[Choice, ...]:
         """The configurations of a group."""

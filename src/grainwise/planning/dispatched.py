@@ -1,9 +1,12 @@
-"""How a plan is served where each invocation's extent is decided at dispatch: fan-outs are taken apart over its instances.
+"""How a plan is served where each invocation's extent is decided at dispatch: fan-outs taken apart, idle shares borrowed.
 
 An instance that holds a whole fan-out need not run it by itself: its elements are shared with the others that hold it. So a
 plan is judged as if every body of a fan-out were a function of its own, on the same instances and for the same money; of a
 chain nothing is cut, since that would gain nothing. Functions that stand on the same instances cannot all run at once, so no
 more cores count than those of all instances together.
+
+And where presence is paid for and a running instance can have another share, an invocation may have those of instances that
+are idle. A dispatch finds for each request what is best for it; a plan is judged by the best of these ways for all requests.
 """
 
 import math
@@ -16,6 +19,15 @@ from grainwise.domain.plan import FunctionPlan, Plan
 from grainwise.planning.granularity import check_granularity
 from grainwise.predictors.effects import setting
 from grainwise.predictors.groups import Scenario
+
+MOST_DOUBLINGS = 3
+"""Of a share, by borrowing."""
+
+
+def served_ways(scenario: Scenario, plan: Plan) -> tuple[tuple[Scenario, Plan], ...]:
+    """The ways in which a plan may be served beside the way it stands, each with the scenario that its instances see."""
+    apart = as_dispatched(scenario, plan)
+    return (*(() if apart is None else (apart,)), *_borrowing(scenario, plan))
 
 
 def as_dispatched(scenario: Scenario, plan: Plan) -> tuple[Scenario, Plan] | None:
@@ -37,6 +49,33 @@ def as_dispatched(scenario: Scenario, plan: Plan) -> tuple[Scenario, Plan] | Non
     served = msgspec.structs.replace(plan, functions=tuple(functions))
     cores = sum(function.instances * function.cpu_cores for function in plan.functions)
     return msgspec.structs.replace(setting(scenario), nodes=_limited(scenario.nodes, cores)), served
+
+
+def _borrowing(scenario: Scenario, plan: Plan) -> list[tuple[Scenario, Plan]]:
+    """With twice the share of every function, four times and so on, as far as some stage gains by it."""
+    capabilities = scenario.capabilities
+    if plan.objective != "provisioned" or capabilities.is_share_hard or capabilities.share_scope != "invocation":
+        return []
+    nodes = _limited(scenario.nodes, sum(function.instances * function.cpu_cores for function in plan.functions))
+    most = max((node.usable_cores for node in nodes), default=0.0)
+    stage_at = scenario.app.graph.index_by_name
+    useful = [
+        max(scenario.model.stages[stage_at[stage]].share_cores[-1] for stage in function.stages) for function in plan.functions
+    ]
+    found: list[tuple[Scenario, Plan]] = []
+    before = plan.functions
+    for doublings in range(1, MOST_DOUBLINGS + 1):
+        functions = tuple(
+            msgspec.structs.replace(each, cpu_cores=max(each.cpu_cores, min(each.cpu_cores * 2**doublings, most, enough)))
+            for each, enough in zip(plan.functions, useful, strict=True)
+        )
+        if functions == before:
+            break
+        before = functions
+        found.append(
+            (msgspec.structs.replace(setting(scenario), nodes=nodes), msgspec.structs.replace(plan, functions=functions))
+        )
+    return found
 
 
 def taken_apart(graph: Graph, mask: int) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ NINE_IN_TEN = 2.06
 """The half-width that holds nine in ten of normal errors, relative to their mean absolute value, which a profile states."""
 
 
-Served = Callable[[Scenario, Plan], tuple[Scenario, Plan] | None]
-"""The plan as it is served, and the scenario with what its instances can use; ``None`` where it is served as it stands."""
+Served = Callable[[Scenario, Plan], Sequence[tuple[Scenario, Plan]]]
+"""The ways in which a plan may be served beside the way it stands, each with the scenario that its instances see."""
 
 
 class Analytic:
@@ -47,12 +47,13 @@ class Analytic:
         return tuple(_judgement(plan, [self._evaluation(each, plan, memo) for each, memo in known]) for plan in plans)
 
     def _evaluation(self, scenario: Scenario, plan: Plan, memo: Memo) -> Evaluation:
-        whole = Evaluation(scenario, plan, memo=memo, effects=self._effects)
-        served = self._served(scenario, plan) if self._served is not None else None
-        if served is None:
-            return whole
-        apart = Evaluation(served[0], served[1], effects=self._effects, charged=plan)
-        return max(whole, apart, key=lambda each: each.attainment_at_forecast())
+        best = Evaluation(scenario, plan, memo=memo, effects=self._effects)
+        if self._served is None or best.attainment_at_forecast() >= scenario.app.slo.target:
+            return best
+        for seen, served in self._served(scenario, plan):
+            other = Evaluation(seen, served, effects=self._effects, charged=plan)
+            best = max(best, other, key=lambda each: each.attainment_at_forecast())
+        return best
 
 
 def with_errors(scenario: Scenario, sign: int) -> Scenario:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import ConfigurationError
-from grainwise.planning.dispatched import as_dispatched
+from grainwise.planning.dispatched import served_ways
 from grainwise.planning.judged import compute_judged
 from grainwise.planning.problem import PlanTable, Problem
 from grainwise.policies.sets import policy_set
@@ -19,7 +19,7 @@ from grainwise.simulation.rollout import Rollout
 
 
 def _analytic(problem: Problem) -> PlanEvaluator:
-    return Analytic(served=as_dispatched if problem.is_stagewise else None)
+    return Analytic(served=served_ways if problem.is_stagewise else None)
 
 
 def _rollout(problem: Problem) -> PlanEvaluator:
