@@ -152,7 +152,9 @@ class Turns:
         batch = decision.step.batch
         if extents.needs(mask):
             batch = 1
-        elif not (len(offers) > 1 and any(each.mask == mask and each.batch > batch for each in offers)):
+        elif not decision.is_exact and not (
+            len(offers) > 1 and any(each.mask == mask and each.batch > batch for each in offers)
+        ):
             batch = extents.useful(mask)
         return Turn(instance, part, compiled.extent_cost(part, cores), cores, left, batch, decision.because)
 

@@ -188,3 +188,22 @@ def test_both_sets_serve_and_replay_alike_on_several_nodes(policies: str):
     assert world.outcomes() == ["ok"] * 60
     assert len({start.node for start in world.seen(StartInstance)}) > 1
     assert_replays(world)
+
+
+def test_an_invocation_takes_the_batch_of_its_configuration_and_no_more():
+    app = chain(8)
+    spec = app.spec(b"chain")
+    plan = plan_for("chain", tuple((name,) for name in spec.graph.names(spec.graph.all_mask)), max_batch=8)
+    world = World(app, plans=(plan,), config=AppConfig(policies="esg", replan_us=0), max_batch=8)
+    world.run_for(5 * SECOND)
+    for value in range(8):
+        world.ask(value)
+    first, second, *_ = [invoke for invoke in _drained(world) if invoke.extent == 1]
+    # Seven wait when the one that came alone is over: four are the most that a configuration takes of them.
+    assert (len(first.inputs), len(second.inputs)) == (1, 4)
+    assert_replays(world)
+
+
+def _drained(world: World) -> list[Invoke]:
+    world.drain()
+    return world.seen(Invoke)
