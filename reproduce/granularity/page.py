@@ -26,7 +26,7 @@ from reproduce.granularity.tables_head import PAPER, TITLE, claim
 from reproduce.granularity.tables_live import live_sentence
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("What was run", ("grid", "changes")),
+    ("What was run", ("grid", "changes", "hops")),
     ("What it must reach", ("verdicts", "misses", "claims")),
     ("Which granularity wins where", ()),
     ("Adaptive beside the best fixed granularity", ("selections", "fixed", "chosen")),
@@ -46,6 +46,7 @@ def page(results: Results, rule: Study, live: Result | None) -> str:
 
     Raises:
         PlatformError: plotly is not installed.
+        ArtifactError: the file of hops is missing or malformed.
     """
     go, offline = load_plotly()
     findings, figures = Findings(results, rule), Figures()

@@ -57,7 +57,7 @@ def difference_figure(go: Any, dots: Sequence[Dot], least: float, most: float) -
             symbol = SYMBOLS[at % len(SYMBOLS)]
             figure.add_scatter(
                 x=[100 * dot.dearer for dot in own], y=[dot.points for dot in own], mode="markers",
-                name=escape(shorten(kind if is_within else f"{kind}, not within")),
+                name=escape(shorten(kind if is_within else f"not within: {kind}")),
                 marker={"symbol": symbol if is_within else f"{symbol}-open", "color": COLOURS[at % len(COLOURS)], "size": 8},
                 opacity=0.8,
                 hovertext=[dot.hover for dot in own], hoverinfo="text",

@@ -29,7 +29,7 @@ from reproduce.granularity.tables_cells import (
     verdicts_table,
 )
 from reproduce.granularity.tables_findings import Findings
-from reproduce.granularity.tables_head import TITLE, changes_table, claim, grid_table
+from reproduce.granularity.tables_head import TITLE, changes_table, claim, grid_table, hops_table
 from reproduce.granularity.tables_live import live_tables, read_live
 
 _LONG = 30
@@ -42,11 +42,16 @@ def study_tables(results: Results, rule: Study, live: Result | None) -> list[Stu
 
 
 def tables_of(findings: Findings, live: Result | None) -> list[StudyTable]:
-    """All of them, from what was derived already."""
+    """All of them, from what was derived already.
+
+    Raises:
+        ArtifactError: the file of hops is missing or malformed.
+    """
     results = findings.results
     return [
         grid_table(results),
         changes_table(results),
+        hops_table(),
         verdicts_table(findings),
         misses_table(findings),
         claims_table(findings),

@@ -1,5 +1,6 @@
 """What the study is, in words: who claims what, what is simulated on what, and by which grid the results came about."""
 
+from reproduce.granularity.hops import levels
 from reproduce.granularity.records import Header, Results
 from reproduce.granularity.tables import Column, StudyTable
 
@@ -54,6 +55,31 @@ def changes_table(results: Results) -> StudyTable:
         rows.append(("", header.grid_changed, header.grid_sha256[:16]))
     columns = (Column("date"), Column("reason"), Column("SHA-256 after it"))
     return StudyTable("changes", "Changes of the grid", columns, tuple(rows))
+
+
+def hops_table() -> StudyTable:
+    """Every level of the hop, with what one costs and how that is known.
+
+    Raises:
+        ArtifactError: the file of hops is missing or malformed.
+    """
+    rows = tuple(
+        (
+            each.name,
+            each.provenance,
+            each.hop.fixed_us / 1000,
+            each.hop.us_per_mib / 1000,
+            each.hop.cpu_fixed_us / 1000,
+            each.how,
+        )
+        for each in levels()
+    )
+    columns = (
+        Column("hop"), Column("grade"), Column("ms", "number"), Column("and ms per MiB", "number"),
+        Column("CPU ms", "number"), Column("how it is known"),
+    )  # fmt: skip
+    note = "Inputs of the simulation. Between nodes the network of the simulated cluster comes on top."
+    return StudyTable("hops", "Levels of the hop", columns, rows, note)
 
 
 def fraction(header: Header) -> float:

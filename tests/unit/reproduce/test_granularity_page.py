@@ -72,6 +72,7 @@ def test_the_page_says_what_it_is(results: Results) -> None:
         "Everything on this page is simulated", "2 cores of Imaginary CPU", "0123456789abcdef", "a wrong rate", "10.000%",
         "+29.2 %", "-24.6 %", "claim, not reproduced", "esg_configuration (after its paper, reconstructed)", "null result",
         "Winner map: vision", "Live targets (measured)", "Real CPU", "stationary table", "no_batching",
+        "Levels of the hop", "object_store",
     ):  # fmt: skip
         assert said in text.replace("&#x27;", "'"), said
 
