@@ -26,6 +26,10 @@ TOGETHER = 4
 """How many apps a cell with several has."""
 
 
+_LEAST = 16
+"""What split does not attain at so small a part of the rate that one would begin with, it attains at none."""
+
+
 class Point(Struct, frozen=True):
     """A combination of levels, with what is run in it beside the fixed ways and ours."""
 
@@ -125,7 +129,7 @@ class CellMaker:
         found: list[tuple[Point, int, float, Burstiness]] = []
         for each in range(1, TOGETHER + 1) if point.app == MIXED else (point.app,):
             found.append((point, each, self.easiest, "steady"))
-            if point.load.endswith("cliff"):
+            if _has_cliff(point):
                 found.append((point, each, point.slo_factor, point.burstiness))
         return tuple(found)
 
@@ -147,7 +151,7 @@ class CellMaker:
         for each in numbers:
             saturation = self.highest_rate(point, each, grid.bisection.slo_factor, "steady")
             reference = saturation
-            if point.load.endswith("cliff"):
+            if _has_cliff(point):
                 reference = self.highest_rate(point, each, point.slo_factor, point.burstiness) or saturation
             rate = reference * grid.loads.fraction(point.load)
             rates.append(rate / len(apps))
@@ -225,6 +229,8 @@ class CellMaker:
         nodes = cluster(point.nodes, point.sharing, None).domain_nodes
         parts = sum(node.gpus * MIG_SLOTS or node.usable_cores for node in nodes)
         first = parts / (2 * base_latency_ms(app) / 1000)
+        if not attains(first) and not attains(first / _LEAST):
+            return 0.0
         return bisect_rate(attains, first, resolution=rule.resolution, most=64 * first)
 
     def _arrivals(self, rate: float, burstiness: Burstiness, duration_s: float) -> Poisson | Steps:
@@ -242,6 +248,11 @@ class CellMaker:
             ),
             repeat=True,
         )
+
+
+def _has_cliff(point: Point) -> bool:
+    """Whether its load is reckoned from the cliff of split, which an app has alone only."""
+    return point.load.endswith("cliff") and point.app != MIXED
 
 
 def rate_key(point: Point, number: int, slo_factor: float, burstiness: Burstiness) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ import sys
 from reproduce.granularity.grid import Grid
 from reproduce.granularity.records import ADAPTIVE, Results
 from reproduce.granularity.selection import Table, choices
-from reproduce.granularity.statistics import Verdict, summaries, usable, verdicts
+from reproduce.granularity.statistics import Verdict, summaries, switching, usable, verdicts
 
 SMALL = "smoke"
 """Its two seeds and handful of cells carry no claim on the targets of the study, only that everything ran and fits together."""
@@ -25,6 +25,8 @@ def check(results: Results, grid: Grid, *, is_strict: bool) -> int:
             f"  adaptive against {each.theirs}: {each.points:+.2f} points [{each.least_points:+.2f}, {each.most_points:+.2f}], "
             f"{100 * each.cost:+.2f} % cost [{100 * each.least_cost:+.1f}, {100 * each.most_cost:+.1f}] in {each.cells} cells"
         )
+    for each in switching(results, rule):
+        print(f"  {each.ours} against {each.theirs}: {each.points:+.2f} points, {100 * each.cost:+.2f} % cost")
     found = verdicts(results, rule)
     for verdict in found:
         print(f"{_word(verdict)}: {verdict.name}: {verdict.found} (target: {verdict.target})")

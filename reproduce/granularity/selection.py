@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from reproduce.granularity.grid import Study
-from reproduce.granularity.records import Billing, Cell, Purpose, Results, Run, Window
+from reproduce.granularity.records import ADAPTIVE, Billing, Cell, Purpose, Results, Run, Window
 
 BEST_PER_CELL = "best fixed per cell"
 BEST_PER_APP = "best fixed per app"
@@ -18,6 +18,7 @@ TABLE = "stationary table"
 HINDSIGHT = "best fixed in hindsight"
 WINDOWS = "best fixed in hindsight per window"
 ORACLE = "oracle"
+FREE, CHARGED = "adaptive, switches free", "adaptive, switches charged"
 DERIVED = {
     BEST_PER_APP: "one granularity for all cells of an app, chosen on the selection seeds",
     BEST_PER_APP_SLO: "one for all cells of an app and SLO factor, chosen on the selection seeds",
@@ -26,6 +27,8 @@ DERIVED = {
     HINDSIGHT: "one for each cell, chosen on the evaluation seeds themselves",
     WINDOWS: "for each stretch of a bursty run the best one in it, free of any switch; no scheduler can know it",
     ORACLE: "for each run the best of all ways under the same arrivals and service times",
+    FREE: "adaptive without what instances took to start that were started for a change of granularity",
+    CHARGED: "adaptive with it, under either billing: a bill of busy time leaves starts out otherwise",
 }
 """Every derived way and what it is."""
 
@@ -96,7 +99,24 @@ def choices(results: Results, rule: Study) -> Chosen:
         if table.cells[number].burstiness != "steady" and (runs := _windowed(table, number, rule))
     }
     found[ORACLE] = {number: _oracle(table, number, rule) for number in numbers}
+    for name, is_charged in ((FREE, False), (CHARGED, True)):
+        found[name] = {
+            number: tuple(_switching(run, name, is_charged) for run in own)
+            for number in numbers
+            if (own := table.ways(number).get(ADAPTIVE))
+        }
     return found
+
+
+def _switching(run: Run, name: str, is_charged: bool) -> Run:
+    """Provisioned cost has what switches took, billed cost has not."""
+    switch = run.switch_usd_per_1000
+    return msgspec.structs.replace(
+        run,
+        way=name,
+        billed_usd_per_1000=run.billed_usd_per_1000 + (switch if is_charged else 0.0),
+        provisioned_usd_per_1000=run.provisioned_usd_per_1000 - (0.0 if is_charged else switch),
+    )
 
 
 def _keyed(

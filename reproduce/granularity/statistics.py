@@ -12,6 +12,8 @@ from reproduce.granularity.selection import (
     BEST_PER_APP,
     BEST_PER_APP_SLO,
     BEST_PER_CELL,
+    CHARGED,
+    FREE,
     HINDSIGHT,
     ORACLE,
     TABLE,
@@ -213,6 +215,13 @@ def summaries(results: Results, rule: Study, ours: str = ADAPTIVE) -> tuple[Summ
             BEST_PER_CELL, BEST_PER_APP, BEST_PER_APP_SLO, TABLE, HINDSIGHT, WINDOWS, ORACLE, "split", "fused", *others
         )
     ]  # fmt: skip
+    return tuple(each for each in found if each is not None)
+
+
+def switching(results: Results, rule: Study) -> tuple[Summary, ...]:
+    """Adaptive with its switches free, and with them charged, beside the best fixed granularity of each cell."""
+    table, chosen, cells = Table(results), choices(results, rule), usable(results, rule)
+    found = [summarise(_compared(table, chosen, cells, ours, BEST_PER_CELL)) for ours in (FREE, CHARGED)]
     return tuple(each for each in found if each is not None)
 
 
