@@ -43,7 +43,7 @@ class StudyTable(Struct, frozen=True):
 def shown(value: Value, kind: Kind) -> str:
     """A value in words; a number that is not there is a dash."""
     if value is None:
-        return UNKNOWN
+        return "not told" if kind == "verdict" else UNKNOWN
     if isinstance(value, str):
         return value
     match kind:

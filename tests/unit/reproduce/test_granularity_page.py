@@ -83,6 +83,13 @@ def test_a_page_is_the_same_every_time_and_says_where_nothing_was_measured(small
     assert text.count("Nothing has been measured live here") == 2
 
 
+def test_a_change_of_the_grid_without_a_reason_is_on_the_page(small: Results) -> None:
+    header = msgspec.structs.replace(small.header, grid_changed="the grid has another digest: it was changed without a reason")
+    tables = {each.key: each for each in study_tables(msgspec.structs.replace(small, header=header), RULE, None)}
+    assert tables["changes"].rows[-1][1] == header.grid_changed
+    assert any(header.grid_changed in str(value) for _, value in tables["grid"].rows)
+
+
 def test_names_stay_text(small: Results) -> None:
     cells = tuple(msgspec.structs.replace(cell, apps=(EVIL,), hop=EVIL) for cell in small.cells)
     runs = tuple(msgspec.structs.replace(run, way=run.way + EVIL) if run.group != "fixed" else run for run in small.runs)
@@ -194,6 +201,7 @@ def test_values_say_their_unit() -> None:
     assert [shown(1.234, "points"), shown(-0.0123, "change"), shown(0.5, "percent"), shown(1.2, "ratio")] == [
         "+1.23 points", "-1.23 %", "50.0 %", "1.20x",
     ]  # fmt: skip
+    assert shown(None, "verdict") == "not told"
     assert [shown(None, "points"), shown(True, "verdict"), shown(False, "verdict"), shown(12345, "count")] == [
         "–", "met", "missed", "12,345",
     ]  # fmt: skip
