@@ -68,6 +68,16 @@ class FunctionQueue(Struct):
             heapq.heappop(heap)
         return None
 
+    def due_by(self, instant: Instant, most: int) -> int:
+        """How many of the ranges, up to ``most``, are due by an instant."""
+        count = 0
+        for each in self.waiting.values():
+            if each.due <= instant:
+                count += 1
+                if count >= most:
+                    break
+        return count
+
     def take(self, count: int) -> list[Waiting]:
         """Remove up to ``count`` items in rank order; an item that must run alone is taken by itself.
 

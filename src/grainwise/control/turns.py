@@ -102,8 +102,7 @@ class Turns:
                         left = spare if spare < left else left
                     free.append((each, left + EPSILON, usable))
         # Whoever is busy now may be idle by the time that there is something to share.
-        serving = self._fleet.serving(app, queue.mask)
-        side = min(MOST_SIDE, serving)
+        side = min(MOST_SIDE, self._fleet.serving(app, queue.mask))
         offers: list[Offer] = []
         is_short = False
         for offer in extents.offers(request.done, head.group, queue.items, side, head.due - core.now, queue.tries):
@@ -126,9 +125,8 @@ class Turns:
         assert policies.extent is not None
         cost = compiled.flow_costs[head.group]
         extra = (head.size_sum - (head.hi - head.lo) * cost.mean_size) * cost.size_us
-        waiting = len(queue.waiting) / max(1, serving)
         decision = policies.extent(
-            ExtentView(head.due, offers, extra, extents.doubt, app.deployed.config.late, waiting), core.now
+            ExtentView(head.due, offers, extra, extents.doubt, app.deployed.config.late, queue.due_by), core.now
         )  # fmt: skip
         if isinstance(decision, Drop):
             self._endings.reject(request, "too_late", decision.because)

@@ -8,7 +8,7 @@ mean they are answered sooner for it. Of a request that cannot be in time any mo
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -91,8 +91,8 @@ class ExtentView(Struct, frozen=True, gc=False):
     """The head of a queue: when it is due, and the first steps that an instance could take now, by increasing batch.
 
     ``extra_us`` is the predicted run time of its first stage beyond that of a mean request. Offers hold high times, ``doubt``
-    times the mean ones. ``late`` is what the app asks for when nothing is in time. ``waiting`` requests wait for each instance
-    that can serve them, the head among them.
+    times the mean ones. ``late`` is what the app asks for when nothing is in time. ``due_by`` says how many ranges of the
+    queue, up to a number, are due by an instant.
     """
 
     due: Instant
@@ -100,7 +100,7 @@ class ExtentView(Struct, frozen=True, gc=False):
     extra_us: float
     doubt: float
     late: Literal["cheapest", "fastest", "drop"]
-    waiting: float = 1.0
+    due_by: Callable[[Instant, int], int] | None = None
 
 
 class Run(Struct, frozen=True, gc=False):
@@ -123,7 +123,7 @@ def decide(view: ExtentView, now: Instant) -> Run | Drop:
     safe = _cheapest(view.offers, slack)
     if safe is not None:
         return Run(safe[0], Because("the cheapest in time", _facts(slack, safe)))
-    offers = _sooner(view.offers, view.waiting)
+    offers = _sooner(view.offers)
     lucky = _cheapest(offers, slack * view.doubt)
     if lucky is not None:
         return Run(lucky[0], Because("the cheapest in time with luck", _facts(slack, lucky)))
@@ -132,30 +132,36 @@ def decide(view: ExtentView, now: Instant) -> Run | Drop:
     if view.late == "fastest":
         offer = min(offers, key=lambda each: (each.times_us[0], each.costs[0]))
         return Run(offer, Because("late, so as fast as possible", _facts(slack, (offer, offer.times_us[0], offer.costs[0]))))
-    late = _cheapest(offers, math.inf)
+    late = _cheapest(_lost_together(view, now), math.inf)
     assert late is not None
     return Run(late[0], Because("late, so as cheap as possible", _facts(slack, late)))
 
 
-def _sooner(offers: Sequence[Offer], waiting: float) -> Sequence[Offer]:
+def _sooner(offers: Sequence[Offer]) -> Sequence[Offer]:
     """Without those that make requests wait for one another and do not make up for it.
 
-    Of q requests that wait for one server, one after the other the mean one is answered after (q + 1) / 2 runs. In batches of n
-    there are q / n runs, each of which takes n times 1 - s of the time: the mean one is answered sooner where
-    (q + n) (1 - s) < q + 1. Of n requests alone that asks for a saving s above (n - 1) / 2n; of a long queue any will do.
+    Of n requests one after the other the mean one is answered after (n + 1) / 2 runs, of n together each after n runs that take
+    1 - s of the time: sooner where s, the saving, is above (n - 1) / 2n.
     """
     alone = min((each.costs[-1] for each in offers if each.requests == 1), default=0.0)
     return [
         each
         for each in offers
-        if each.requests == 1 or alone <= 0 or _together(each.requests, waiting) * each.costs[-1] < alone
+        if each.requests == 1 or 2 * each.requests * each.costs[-1] < (each.requests + 1) * alone or alone <= 0
     ]
 
 
-def _together(requests: int, waiting: float) -> float:
-    """What each request of a batch must save, as the factor by which they wait longer for one another."""
-    queue = max(waiting, float(requests))
-    return (queue + requests) / (queue + 1)
+def _lost_together(view: ExtentView, now: Instant) -> Sequence[Offer]:
+    """The offers for no more requests than are late beyond help: they harm one another no more, and those in time are left out.
+
+    A queue that has grown too long is so worked off at the rate of full batches.
+    """
+    most = max(each.requests for each in view.offers)
+    if most == 1 or view.due_by is None:
+        return _sooner(view.offers)
+    soonest = min(each.times_us[0] for each in view.offers) / max(view.doubt, 1.0)
+    lost = view.due_by(now + int(soonest), most)
+    return [each for each in view.offers if each.requests <= max(1, lost)] or _sooner(view.offers)
 
 
 def _cheapest(offers: Sequence[Offer], slack_us: float) -> tuple[Offer, float, float] | None:
