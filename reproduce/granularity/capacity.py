@@ -64,7 +64,7 @@ def capacity_of(maker: CellMaker, grid: Grid, size: Size, place: CapacityPlace, 
         except (CapacityError, InfeasibleError):
             return False
 
-    saturation = maker.highest_rate(point, point.app, maker.easiest, "steady")
+    saturation = maker.highest_rate(point, point.app, maker.easiest)
     found = 0.0
     if saturation > 0:
         found = bisect_rate(attains, saturation / 2, resolution=rule.resolution, most=_MOST * saturation)

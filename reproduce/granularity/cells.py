@@ -124,13 +124,13 @@ class CellMaker:
         """Take over rates that were found elsewhere."""
         self._rates.update(rates)
 
-    def wanted(self, point: Point) -> tuple[tuple[Point, int, float, Burstiness], ...]:
+    def wanted(self, point: Point) -> tuple[tuple[Point, int, float], ...]:
         """The rates that a point needs, as arguments of ``highest_rate``."""
-        found: list[tuple[Point, int, float, Burstiness]] = []
+        found: list[tuple[Point, int, float]] = []
         for each in range(1, TOGETHER + 1) if point.app == MIXED else (point.app,):
-            found.append((point, each, self.easiest, "steady"))
+            found.append((point, each, self.easiest))
             if _has_cliff(point):
-                found.append((point, each, point.slo_factor, point.burstiness))
+                found.append((point, each, point.slo_factor))
         return tuple(found)
 
     def app(self, point: Point, number: int, slo_factor: float) -> Sample:
@@ -149,14 +149,15 @@ class CellMaker:
         apps = [self.app(point, each, point.slo_factor) for each in numbers]
         rates, fractions = [], []
         for each in numbers:
-            saturation = self.highest_rate(point, each, grid.bisection.slo_factor, "steady")
+            saturation = self.highest_rate(point, each, self.easiest)
             reference = saturation
             if _has_cliff(point):
-                reference = self.highest_rate(point, each, point.slo_factor, point.burstiness) or saturation
+                reference = self.highest_rate(point, each, point.slo_factor) or saturation
             rate = reference * grid.loads.fraction(point.load)
             rates.append(rate / len(apps))
             fractions.append(rate / saturation if saturation else 0.0)
-        world = self.world(point, apps, rates) if all(rate > 0 for rate in rates) else None
+        skipped = self._skipped(point, rates)
+        world = None if skipped else self.world(point, apps, rates)
         cell = Cell(
             number=number,
             profiles=grid.profiles[point.sharing],
@@ -174,8 +175,21 @@ class CellMaker:
             slo_ms=tuple(each.spec.slo.latency_ms for each in apps),
             is_feasible=world is not None and all(is_feasible(world.problem(at)) for at in range(len(apps))),
             has_rollout=point.has_rollout,
+            skipped=skipped,
         )
         return cell, world
+
+    def _skipped(self, point: Point, rates: Sequence[float]) -> str:
+        """Why a point is not run: split carries nothing, or the shortest run has more requests than the size allows."""
+        if not all(rate > 0 for rate in rates):
+            return f"split attains too little at any rate, even at {self.easiest:g} L"
+        needed = round(sum(rates) * self._least_s(point.burstiness))
+        most = self._size.most_requests
+        return f"a run needs {needed:,} requests and this size has at most {most:,}" if needed > most else ""
+
+    def _least_s(self, burstiness: Burstiness) -> float:
+        bursts = self._grid.bursts
+        return max(self._size.least_s, 0.0 if burstiness == "steady" else bursts.count * bursts.least_period_s)
 
     def world(
         self,
@@ -195,9 +209,8 @@ class CellMaker:
             requests: about how many a run has; the size's own number without it.
             least_s: how long it is at least; the size's own figure without it.
         """
-        size, total = self._size, sum(rates)
-        least = size.least_s if least_s is None else least_s
-        duration_s = max((requests or size.requests) / total, min(least, size.most_requests / total))
+        least = self._least_s(point.burstiness) if least_s is None else least_s
+        duration_s = max((requests or self._size.requests) / sum(rates), least)
         arrivals = [self._arrivals(rate, point.burstiness, duration_s) for rate in rates]
         loaded = tuple(
             with_rate(sample, rate, _scv(process, duration_s))
@@ -206,12 +219,12 @@ class CellMaker:
         machines = cluster(point.nodes, point.sharing, None)
         return World(loaded, machines, tuple(arrivals), point.billing, round(duration_s * SECOND))
 
-    def highest_rate(self, point: Point, number: int, slo_factor: float, burstiness: Burstiness) -> float:
+    def highest_rate(self, point: Point, number: int, slo_factor: float) -> float:
         """The highest rate at which split attains what the bisection rule asks for, planned for that very rate; 0 for none."""
-        key = rate_key(point, number, slo_factor, burstiness)
+        key = rate_key(point, number, slo_factor)
         if key not in self._rates:
             self._rates[key] = self._bisected(
-                msgspec.structs.replace(point, burstiness=burstiness, billing="provisioned"), number, slo_factor
+                msgspec.structs.replace(point, burstiness="steady", billing="provisioned"), number, slo_factor
             )
         return self._rates[key]
 
@@ -255,9 +268,9 @@ def _has_cliff(point: Point) -> bool:
     return point.load.endswith("cliff") and point.app != MIXED
 
 
-def rate_key(point: Point, number: int, slo_factor: float, burstiness: Burstiness) -> tuple[object, ...]:
+def rate_key(point: Point, number: int, slo_factor: float) -> tuple[object, ...]:
     """What ``CellMaker.highest_rate`` depends on."""
-    return (point.sharing, point.nodes, number, point.hop, point.weights, slo_factor, burstiness)
+    return (point.sharing, point.nodes, number, point.hop, point.weights, slo_factor)
 
 
 def _scv(process: Poisson | Steps, duration_s: float) -> float:

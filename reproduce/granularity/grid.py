@@ -91,6 +91,7 @@ class Bursts(_Strict, frozen=True):
     low: float
     fraction: float
     count: int
+    least_period_s: float
 
     def __post_init__(self) -> None:
         """Refuse bursts that change the mean rate.

@@ -100,6 +100,8 @@ class Cell(Struct, frozen=True, tag="cell"):
     slo_ms: tuple[float, ...]
     is_feasible: bool
     """Whether a lone request can meet the SLO under some granularity, by the planner's times."""
+    skipped: str = ""
+    """Why nothing ran in it at this size; empty where something did."""
     has_rollout: bool = False
     """Whether the grid declares this cell for the ways that are judged by rollout."""
 
@@ -122,9 +124,9 @@ class Run(Struct, frozen=True, tag="run"):
     """One way in one cell with one seed. Counts are over all apps of the cell; attainment is a fraction.
 
     ``way`` is ``fixed:<grain>``, where the grain is as ``domain.plan.render_grain`` writes it (cells with several apps:
-    ``fixed:split``, ``fixed:fused``, ``fixed:partial``, ``fixed:planned``), or the name of a policy set, with ``@rollout`` after
-    it where a rollout judges. ``is_fused`` and ``is_split`` mark those two of the fixed ways. ``failed`` says why there is no
-    figure; then all are 0 and the run counts as an attainment of 0.
+    ``fixed:split``, ``fixed:fused``, ``fixed:partial``, ``fixed:planned``), or the name of a policy set, with ``@rollout``
+    after it where a rollout judges. ``is_fused`` and ``is_split`` mark those two of the fixed ways. ``failed`` says why there is
+    no figure; then all are 0 and the run counts as an attainment of 0.
 
     Costs are USD per 1,000 answered requests. ``switch_usd_per_1000`` is the part of the provisioned cost that instances took
     from start to ready which were started for a change of granularity. ``slice_s`` are instance-seconds times the part of a

@@ -18,7 +18,7 @@ from grainwise.domain.errors import CapacityError
 from reproduce.granularity import capacity
 from reproduce.granularity.asking import Answers
 from reproduce.granularity.cells import CellMaker, Point, points, rate_key
-from reproduce.granularity.grid import Burstiness, Grid, Size
+from reproduce.granularity.grid import Grid, Size
 from reproduce.granularity.profile_sets import digest, load, profile_set
 from reproduce.granularity.records import SCHEMA, Capacity, Cell, Decision, Header, ProfileSetRecord, Purpose, Results, Run
 from reproduce.granularity.runs import World, run
@@ -131,7 +131,7 @@ def study(size_name: str, grid: Grid, *, processes: int | None = None) -> Result
 
 def _rates(pool: _Pool, grid: Grid, size: Size, wanted: Sequence[Point]) -> dict[tuple[object, ...], float]:
     maker = CellMaker(grid, size)
-    unique: dict[tuple[object, ...], tuple[Point, int, float, Burstiness]] = {}
+    unique: dict[tuple[object, ...], tuple[Point, int, float]] = {}
     for point in wanted:
         for each in maker.wanted(point):
             unique.setdefault(rate_key(*each), each)
@@ -139,8 +139,8 @@ def _rates(pool: _Pool, grid: Grid, size: Size, wanted: Sequence[Point]) -> dict
     return dict(zip(unique, found, strict=True))
 
 
-def _highest(grid: Grid, size: Size, point: Point, number: int, slo_factor: float, burstiness: Burstiness) -> float:
-    return CellMaker(grid, size).highest_rate(point, number, slo_factor, burstiness)
+def _highest(grid: Grid, size: Size, point: Point, number: int, slo_factor: float) -> float:
+    return CellMaker(grid, size).highest_rate(point, number, slo_factor)
 
 
 def _prepare(
