@@ -9,6 +9,7 @@ from grainwise.control.actions import Action, StartInstance
 from grainwise.control.events import Event, InstanceFailed, InstanceReady, InstanceStopped
 from grainwise.domain.config import AppConfig
 from grainwise.domain.errors import ConfigurationError
+from grainwise.domain.machine import Node
 from grainwise.domain.plan import Objective, Plan, render_grain
 from grainwise.domain.time import SECOND, Instant, Micros
 from grainwise.planning.problem import PlanTable, Problem
@@ -43,7 +44,7 @@ class World(Struct, frozen=True):
     duration_us: Micros
 
     def problem(self, app: int, policies: str = "fixed", evaluator: EvaluatorName = "analytic") -> Problem:
-        """What a planner of an app is asked."""
+        """What a planner of an app is asked; an app among several is planned for its part of the machines."""
         sample, cluster = self.samples[app], self.cluster
         return Problem(
             0,
@@ -51,7 +52,7 @@ class World(Struct, frozen=True):
             sample.model,
             sample.hop,
             sample.workload,
-            cluster.domain_nodes,
+            _part(cluster.domain_nodes, len(self.samples)),
             cluster.capabilities,
             cluster.prices,
             self.objective,
@@ -59,6 +60,17 @@ class World(Struct, frozen=True):
             policies=policies,
             is_stagewise=policy_set(policies).extent is not None,
         )
+
+
+def _part(nodes: tuple[Node, ...], apps: int) -> tuple[Node, ...]:
+    """The part of the machines that one of several apps is planned for; a device cannot be parted."""
+    if len(nodes) >= apps:
+        return nodes[: len(nodes) // apps]
+    parts = -(-apps // len(nodes))
+    return tuple(
+        msgspec.structs.replace(node, cpu_cores=node.cpu_cores / parts, memory_mib=node.memory_mib / parts)
+        for node in nodes[:1]
+    )
 
 
 class Outcome(Struct, frozen=True):
