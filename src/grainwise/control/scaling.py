@@ -45,7 +45,8 @@ class Scaler:
         return ScaleView(
             offered=self._items_per_s(app, group) * per_item_us / SECOND,
             backlog_us=self._dispatcher.backlog_us(app, group.mask),
-            patience_us=from_ms(app.deployed.app.slo.latency_ms) / 2,
+            # What will be gone before an instance is up needs none.
+            patience_us=max(from_ms(app.deployed.app.slo.latency_ms) / 2, app.deployed.model.cold_start_us(group.mask)),
             instances=self._fleet.serving(app, group.mask),
             min_instances=max(1, function.min_instances) if self._is_kept_up(app) else 0,
             max_instances=max(function.max_instances, function.instances, 1),

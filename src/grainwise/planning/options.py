@@ -10,7 +10,7 @@ from grainwise.planning.devices import NodeRoom, device_need, devices_of, gpu_sh
 from grainwise.planning.problem import Problem
 from grainwise.planning.scaled import HEADROOM
 from grainwise.predictors.cost import billed_usd_per_hour, provisioned_usd_per_hour
-from grainwise.predictors.groups import GroupFacts
+from grainwise.predictors.groups import GroupFacts, stage_times_us
 from grainwise.predictors.samples import factor_moments
 from grainwise.predictors.station import Station, concurrency, make_station, usable_cores
 
@@ -117,6 +117,8 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
         if problem.capabilities.is_share_hard:
             most = sum(math.floor(node.usable_cores / share + _EPSILON) for node in problem.nodes)
         for batch, gpu, room_for_part in parts:
+            if batch > 1 and _is_late(problem, facts, batch, share, gpu) and not _is_late(problem, facts, 1, share, gpu):
+                continue
             bound = min(most, room_for_part)
             for instances in range(1, bound + 1):
                 station = make_station(
@@ -135,6 +137,12 @@ def choices(problem: Problem, facts: GroupFacts) -> tuple[Choice, ...]:
                     break
     steady = [choice for choice in all_found if choice.utilisation <= MAX_UTILISATION]
     return _undominated(steady or all_found)
+
+
+def _is_late(problem: Problem, facts: GroupFacts, batch: int, share: float, gpu: float) -> bool:
+    """Whether all of a full batch would miss the SLO for want of time to run: to allow it would be to plan on it."""
+    run_us = sum(stage_times_us(problem, facts, batch, share, gpu))
+    return problem.hop.latency_us(facts.bytes_in * batch) + run_us > problem.app.slo.latency_ms * 1000
 
 
 def _choice(

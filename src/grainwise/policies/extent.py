@@ -19,7 +19,7 @@ from grainwise.domain.time import Instant
 WORTH_A_HOP = 0.01
 """The least relative gain in time for which another way that costs about the same is taken than the one of fewest hops."""
 
-WORTH_SAVING = 0.05
+WORTH_SAVING = 0.02
 """The least relative saving for which a request is served later than it could be."""
 
 
@@ -170,14 +170,16 @@ def _cheapest(offers: Sequence[Offer], slack_us: float) -> tuple[Offer, float, f
     Offers come by increasing company and then by decreasing extent, so that of equals the first is best.
     """
     least: float | None = None
+    cheapest: Offer | None = None
     for offer in offers:
         cost = offer.cost_within(slack_us)
         if cost is not None and (least is None or cost < least):
-            least = cost
-    if least is None:
+            least, cheapest = cost, offer
+    if least is None or cheapest is None:
         return None
     bound = least * (1 + WORTH_SAVING)
-    best: tuple[Offer, float, float] | None = None
+    fastest = cheapest.fastest_for(bound)
+    best = None if fastest is None else (cheapest, *fastest)
     for offer in offers:
         found = offer.fastest_for(bound)
         if found is not None and (best is None or found[0] < best[1] * (1 - WORTH_A_HOP)):

@@ -74,7 +74,7 @@ def test_requests_share_an_invocation_only_where_each_gains():
     alone = offer(WHOLE, (50, 1.0), batch=1)
     assert isinstance(found := chosen(alone, offer(WHOLE, (60, 0.5), batch=4), slack_ms=100), Run)
     assert found.step.batch == 4
-    assert isinstance(found := chosen(alone, offer(WHOLE, (60, 0.97), batch=4), slack_ms=100), Run)
+    assert isinstance(found := chosen(alone, offer(WHOLE, (60, 0.99), batch=4), slack_ms=100), Run)
     assert found.step.batch == 1
 
 
@@ -103,3 +103,25 @@ def test_who_is_late_shares_an_invocation_only_where_the_mean_request_is_answere
     assert found.step.batch == 1
     assert isinstance(found := chosen(alone, much, slack_ms=10, late=late), Run)
     assert found.step.batch == 2
+
+
+def test_what_is_late_beyond_help_shares_an_invocation_with_others_that_are_and_with_nobody_in_time():
+    alone, together = offer(WHOLE, (50, 1.0), batch=1), offer(WHOLE, (160, 0.8), batch=4)
+    for lost, wanted in ((1, 1), (3, 1), (4, 4), (9, 4)):
+        asked: list[tuple[int, int]] = []
+
+        def due_by(instant: int, most: int, lost: int = lost, asked: list[tuple[int, int]] = asked) -> int:
+            asked.append((instant, most))
+            return min(lost, most)
+
+        found = decide(ExtentView(NOW - 1, (alone, together), 0.0, 1.0, "cheapest", due_by), NOW)
+        assert isinstance(found, Run)
+        assert found.step.batch == wanted
+        assert asked == [(NOW + 50_000, 4)]
+
+
+def test_nothing_is_taken_that_another_beats_in_time_and_in_cost():
+    slower = offer(PART, (100, 1.01))
+    faster = offer(PART, (99.5, 1.0), cores=2.0)
+    assert isinstance(found := chosen(slower, faster, slack_ms=200), Run)
+    assert found.step.cpu_cores == 2.0
