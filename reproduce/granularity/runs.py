@@ -66,11 +66,8 @@ def _part(nodes: tuple[Node, ...], apps: int) -> tuple[Node, ...]:
     """The part of the machines that one of several apps is planned for; a device cannot be parted."""
     if len(nodes) >= apps:
         return nodes[: len(nodes) // apps]
-    parts = -(-apps // len(nodes))
-    return tuple(
-        msgspec.structs.replace(node, cpu_cores=node.cpu_cores / parts, memory_mib=node.memory_mib / parts)
-        for node in nodes[:1]
-    )
+    first, parts = nodes[0], -(-apps // len(nodes))
+    return (msgspec.structs.replace(first, cpu_cores=first.cpu_cores / parts, memory_mib=first.memory_mib / parts),)
 
 
 class Outcome(Struct, frozen=True):
