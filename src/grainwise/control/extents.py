@@ -69,7 +69,7 @@ class Extents:
         self._levels = powers_up_to(max(self._useful.values()))
         whole = group_facts(self._scenario, self._graph.all_mask)
         alone = stage_times_us(self._scenario, whole, 1.0, 1.0, max(each.device_fraction for each in plan.functions))
-        self.doubt = self._high_us(whole, alone, 1) / sum(alone) if sum(alone) > 0 else 1.0
+        self.doubt = self._high_us(whole, alone, 1) / math.fsum(alone) if math.fsum(alone) > 0 else 1.0
         """The high times that offers hold over mean ones."""
 
     def useful(self, mask: int) -> int:
@@ -180,7 +180,7 @@ class Extents:
         size = items / invocations if items > 1 else 1.0
         rounds = max(1.0, math.ceil(invocations / able - 1e-9)) if facts.extent.scope else 1.0
         times = stage_times_us(scenario, facts, size, cores, function.device_fraction)
-        mean_us, high_us = sum(times), self._high_us(facts, times, level)
+        mean_us, high_us = math.fsum(times), self._high_us(facts, times, level)
         hop_us = scenario.hop.latency_us(facts.bytes_in * size)
         rate = scenario.prices.usd_per_second(cores, self._memory_mib(function), function.device_fraction)
         # Where presence is paid for, an invocation costs what it takes of the instances and no fee of its own.
@@ -196,14 +196,16 @@ class Extents:
 
     def _high_us(self, facts: GroupFacts, times: Sequence[float], level: int) -> float:
         """A time that few invocations exceed: noise of stages, and large kinds of requests, which even out among several."""
-        stages, variants, total = facts.extent.stages, self._scenario.workload.variants, sum(times)
+        stages, variants, total = facts.extent.stages, self._scenario.workload.variants, math.fsum(times)
         noisy = 0.0
         for stage, time in zip(stages, times, strict=True):
             model = self._scenario.model.stages[stage]
             noisy += time * model.quantile_factor(QUANTILE) / factor_moments(model.residual_quantiles)[0]
         if not variants or total <= 0:
             return noisy
-        works = sorted(sum(time * variant[stage] for stage, time in zip(stages, times, strict=True)) for variant in variants)
+        works = sorted(
+            math.fsum(time * variant[stage] for stage, time in zip(stages, times, strict=True)) for variant in variants
+        )
         large = max(1.0, works[min(len(works) - 1, int(QUANTILE * len(works)))] / total)
         return noisy * (1 + (large - 1) / math.sqrt(level))
 

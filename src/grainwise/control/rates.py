@@ -1,5 +1,7 @@
 """How often something comes: counts per whole second over a short window, as integers."""
 
+import math
+
 from msgspec import Struct
 
 from grainwise.domain.time import SECOND, Instant
@@ -64,4 +66,4 @@ def dispersion(counts: list[int]) -> float:
     if len(counts) < 2 or not total:
         return 1.0
     mean = total / len(counts)
-    return sum((count - mean) * (count - mean) for count in counts) / (len(counts) - 1) / mean
+    return math.fsum((count - mean) * (count - mean) for count in counts) / (len(counts) - 1) / mean
