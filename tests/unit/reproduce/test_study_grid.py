@@ -2,10 +2,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from grainwise.domain.errors import ConfigurationError
 from reproduce.granularity.cells import points
 from reproduce.granularity.grid import GRID_FILE, read_grid
+
+from grainwise.domain.errors import ConfigurationError
 
 GRID = read_grid()
 

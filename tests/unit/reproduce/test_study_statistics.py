@@ -1,6 +1,5 @@
 import msgspec
 import pytest
-
 from reproduce.granularity.grid import read_grid
 from reproduce.granularity.records import Capacity, Cell, Header, Results, Run, Window, read_results, write_results
 from reproduce.granularity.selection import BEST_PER_APP, BEST_PER_CELL, HINDSIGHT, ORACLE, WINDOWS, choices
