@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from grainwise.domain.errors import CapacityError
+from grainwise.domain.errors import GrainwiseError
 from reproduce.granularity import capacity
 from reproduce.granularity.asking import Answers
 from reproduce.granularity.cells import CellMaker, Point, points, rate_key
@@ -169,7 +169,7 @@ def _run(number: int, world: World, way: Way, seed: tuple[int, Purpose], answers
         return _failed(number, way, seed, way.failed)
     try:
         found = run(world, way.plans, way.policies, seed[0], way.evaluator, answers)
-    except CapacityError as error:
+    except GrainwiseError as error:
         return _failed(number, way, seed, str(error))
     return Run(
         cell=number,
