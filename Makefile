@@ -43,13 +43,14 @@ $(BIN)/python -m pytest --cov --cov-append --cov-report=term:skip-covered tests 
 exit $${first:-0}
 endef
 
-.PHONY: help install check test validate golden demo readme profiles docs bench soak smoke lock clean
+.PHONY: help install check test reproduce validate golden demo readme profiles docs bench soak smoke lock clean
 
 help:
 	@echo "make install  create $(VENV) with everything below (again only when pyproject.toml or constraints.txt change),"
 	@echo "              and .venv-3.12 and so on, with Grainwise alone, for every other interpreter that is present"
 	@echo "make check    format, lint, types, layers                            3 min"
 	@echo "make test     the test suite with coverage                          12 min"
+	@echo "make reproduce STUDY=granularity SIZE=smoke|laptop|paper    a study with its page and its check    5, 20, … min"
 	@echo "make validate the simulator against theory, another simulator and failures  8 min"
 	@echo "make golden   the same seed gives the same bytes on every interpreter"
 	@echo "make demo     profile, plan, serve, load and re-granulate OCR        4 min"
@@ -77,11 +78,21 @@ install: $(READY)
 	@$(BIN)/python tools/interpreters.py install
 
 check: $(READY)
-	$(call lane,check,180,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && \
+	$(call lane,check,180,$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && MYPYPATH=src $(BIN)/mypy -p reproduce && $(BIN)/lint-imports && \
 	for example in $(sort $(dir $(wildcard examples/*/*.py))); do MYPYPATH=src:$$example $(BIN)/mypy $$example*.py || exit 1; done)
 
 test: $(READY)
 	$(call lane,test,720,$(if $(PYTEST_ARGS),$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS),$(tests)))
+
+# A study is rerun from its committed grid; at smoke, which every change passes, into a folder that is not committed.
+STUDY ?= granularity
+SIZE ?= smoke
+REPRODUCE_BUDGET = $(if $(filter smoke,$(SIZE)),300,$(if $(filter laptop,$(SIZE)),1200,86400))
+REPRODUCE_OUT ?= $(if $(filter smoke,$(SIZE)),build/reproduce,reproduce/$(STUDY)/results)
+
+reproduce: $(READY)
+	$(call lane,reproduce,$(REPRODUCE_BUDGET),mkdir -p $(REPRODUCE_OUT) && \
+	$(BIN)/python -m reproduce $(STUDY) --size $(SIZE) --check --out $(REPRODUCE_OUT) $(REPRODUCE_ARGS))
 
 validate: $(READY)
 	$(call lane,validate,480,$(BIN)/python -m validation all $(VALIDATE_ARGS))
