@@ -140,8 +140,8 @@ def decisions(at: int, name: str) -> Decisions:
     """Plan and run a world under a set."""
     world, sample, machines = WORLDS[at], sample_of(at), cluster(WORLDS[at].nodes, WORLDS[at].sharing, HOP)
     problem = Problem(
-        0, sample.spec, sample.model, sample.hop, sample.workload, machines.domain_nodes, machines.capabilities, machines.prices,
-        world.objective, policies=name, is_stagewise=SETS[name].extent is not None,
+        0, sample.spec, sample.model, sample.hop, sample.workload, machines.domain_nodes, machines.capabilities,
+        machines.prices, world.objective, policies=name, is_stagewise=SETS[name].extent is not None,
         grain=tuple((node.name,) for node in sample.spec.graph.stages) if world.is_split else None,
     )  # fmt: skip
     first = msgspec.structs.replace(answer(problem).winner.plan, objective=world.objective)
