@@ -1,14 +1,16 @@
 """What ESG offers at dispatch: the first configurations of the cheapest paths through what is left, for the time that is left.
 
 Before each function runs its configuration is searched for anew, with the real time left (after ESG, HPDC 2024; that it does so
-is published, how is reconstructed, see ``planning.published``). Where no path is in time the fastest is run as best effort;
-where nothing that was offered fitted for long the minimum configuration is.
+is published, how is reconstructed, see ``planning.published``). Where no path is in time one is run as best effort: the fastest
+or, where the app asks for that, the cheapest, which keeps overload from feeding itself. Where nothing that was
+offered fitted for long the minimum configuration is run.
 
 An answer depends on what is left, on how many items wait and on the time left, which is rounded down to 10 ms, or to a
 hundredth of the SLO where that is less: so answers are kept. Of a function's configuration an invocation chooses the batch and,
 where the platform can change it, its vCPUs; a part of a device is given when an instance starts.
 """
 
+import math
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -41,6 +43,7 @@ MOST_KEPT = 1 << 16
 CHEAPEST = "the cheapest path in time"
 NEXT = "the first configuration that fits of the cheapest paths in time"
 BEST_EFFORT = "no path is in time, so the fastest"
+CHEAP_EFFORT = "no path is in time, so the cheapest"
 FORCED = "nothing has fitted for long, so the minimum configuration"
 
 
@@ -73,6 +76,8 @@ class EsgOffers:
     def __init__(self, scenario: Setting, plan: Plan) -> None:
         graph = scenario.app.graph
         self._scenario = scenario
+        self._objective = plan.objective
+        self._shares = sum(function.instances * function.cpu_cores for function in plan.functions)
         self._graph = graph
         self._ancestors = ancestors(graph.predecessors)
         self._from = tuple(1 << at | after for at, after in enumerate(descendants(graph.predecessors)))
@@ -143,7 +148,13 @@ class EsgOffers:
                 _ranked(unit, layers, path, NEXT if rank else CHEAPEST, limit_us) for rank, path in enumerate(found)
             )  # fmt: skip
         fastest = layers.fastest(queue)
-        return () if fastest is None else (_ranked(unit, layers, fastest, BEST_EFFORT, limit_us),)
+        if fastest is None:
+            return ()
+        cheap = layers.search(math.inf, PATHS, queue).firsts
+        return (
+            _ranked(unit, layers, fastest, BEST_EFFORT, limit_us),
+            *(_ranked(unit, layers, path, CHEAP_EFFORT, limit_us) for path in cheap),
+        )
 
     def _layers_of(self, functions: tuple[int, ...]) -> Layers:
         found = self._layers.get(functions)
@@ -174,6 +185,9 @@ class EsgOffers:
         if capabilities.is_share_hard or capabilities.share_scope != "invocation":
             return (function.cpu_cores,)
         most = max((node.usable_cores for node in self._scenario.nodes), default=0.0)
+        if self._objective == "provisioned":
+            # No more than its instances have shares of is ever free for an app on a node.
+            most = min(most, max(function.cpu_cores, self._shares / len(self._scenario.nodes)))
         ladder = {share: None for share in SHARES if capabilities.min_cpu_cores <= share <= most}
         return tuple(sorted({**ladder, min(function.cpu_cores, most): None}))
 
@@ -187,9 +201,14 @@ class EsgOffers:
 
 
 def decide(view: ExtentView, now: Instant) -> Run:
-    """The first of what is offered and fits, as ESG tries one configuration of its queue after the other."""
-    first = view.offers[0]
-    assert isinstance(first, Ranked)
+    """The first of what is offered and fits, as ESG tries one configuration of its queue after the other.
+
+    Late requests are run as fast as possible or, by default, as cheaply, as the app asks; they are not dropped.
+    """
+    offers = [each for each in view.offers if isinstance(each, Ranked)]
+    first = offers[0]
+    if view.late != "fastest":
+        first = next((each for each in offers if each.because.rule != BEST_EFFORT), first)
     return Run(first, first.because, is_exact=True)
 
 

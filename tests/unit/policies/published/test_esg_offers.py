@@ -12,6 +12,7 @@ from grainwise.planning.published.esg_layers import PATHS, configurations
 from grainwise.policies.extent import ExtentView
 from grainwise.policies.published.esg_offers import (
     BEST_EFFORT,
+    CHEAP_EFFORT,
     CHEAPEST,
     FORCED,
     NEXT,
@@ -36,7 +37,8 @@ def scenario(graph: Graph, *, slo_ms: float = 1000.0, max_batch: int = 4, is_har
 
 
 def split(app: Setting, cpu_cores: float = 1.0) -> Plan:
-    return Plan("made", tuple(FunctionPlan((node.name,), cpu_cores, 4) for node in app.app.graph.stages))
+    functions = tuple(FunctionPlan((node.name,), cpu_cores, 4) for node in app.app.graph.stages)
+    return Plan("made", functions, "billed")
 
 
 def offered(app: Setting, plan: Plan, done: int, head: int, items: int, slack_ms: float, tries: int = 0) -> list[Ranked]:
@@ -67,14 +69,29 @@ def test_less_time_buys_more_cores_and_what_waits_bounds_the_batch():
     assert [offered(app, split(app), 0, 0, items, 1000)[0].batch for items in (1, 2, 3, 4, 100)] == [1, 2, 2, 4, 4]
 
 
-def test_where_no_path_is_in_time_the_fastest_is_best_effort_and_says_so():
+def test_where_no_path_is_in_time_one_is_best_effort_as_the_app_asks_for_and_says_so():
     app = scenario(chain_graph(2))
     for slack_ms in (1.0, 0.0, -50.0):
-        (found,) = offered(app, split(app), 0, 0, 4, slack_ms)
-        assert (found.cpu_cores, found.batch) == (4.0, 1)
-        assert found.because.rule == BEST_EFFORT
-        decision = decide(ExtentView(0, (found,), 0.0, 1.0, "cheapest"), 0)
-        assert decision.because.render().startswith(BEST_EFFORT)
+        found = tuple(offered(app, split(app), 0, 0, 4, slack_ms))
+        fast = decide(ExtentView(0, found, 0.0, 1.0, "fastest"), 0)
+        assert (fast.step.cpu_cores, fast.step.batch) == (4.0, 1)
+        assert fast.because.render().startswith(BEST_EFFORT)
+        cheap = decide(ExtentView(0, found, 0.0, 1.0, "cheapest"), 0)
+        assert cheap.step.costs[0] == min(each.costs[0] for each in found)
+        assert cheap.because.render().startswith(CHEAP_EFFORT)
+        # Where nothing but the fastest fits it is taken.
+        assert decide(ExtentView(0, found[:1], 0.0, 1.0, "cheapest"), 0).step is found[0]
+
+
+def test_where_presence_is_paid_for_nothing_is_offered_that_can_never_be_free():
+    app = scenario(chain_graph(2))
+    plan = msgspec.structs.replace(split(app), objective="provisioned")
+    assert {each.cpu_cores for slack in (1.0, 20.0, 200.0) for each in offered(app, plan, 0, 0, 4, slack)} <= {
+        0.25,
+        0.5,
+        1.0,
+        2.0,
+    }
 
 
 def test_the_first_that_fits_is_taken_as_it_is():
