@@ -22,6 +22,9 @@ WORTH_A_HOP = 0.01
 WORTH_SAVING = 0.02
 """The least relative saving for which a request is served later than it could be."""
 
+WORTH_SHARING = 0.05
+"""The least relative saving for which requests that could be served apart share an invocation, and let others wait longer."""
+
 
 class Offer(Struct, frozen=True, gc=False):
     """A first step: the stages of ``mask`` on ``cpu_cores`` in a batch of ``batch`` items, and what may follow it.
@@ -173,7 +176,11 @@ def _cheapest(offers: Sequence[Offer], slack_us: float) -> tuple[Offer, float, f
     cheapest: Offer | None = None
     for offer in offers:
         cost = offer.cost_within(slack_us)
-        if cost is not None and (least is None or cost < least):
+        if cost is None:
+            continue
+        # Offers come by increasing company, so who is served alone is known first.
+        worth = cost if cheapest is None or offer.requests == cheapest.requests else cost * (1 + WORTH_SHARING)
+        if least is None or worth < least:
             least, cheapest = cost, offer
     if least is None or cheapest is None:
         return None
@@ -181,6 +188,8 @@ def _cheapest(offers: Sequence[Offer], slack_us: float) -> tuple[Offer, float, f
     fastest = cheapest.fastest_for(bound)
     best = None if fastest is None else (cheapest, *fastest)
     for offer in offers:
+        if offer.requests > cheapest.requests:
+            break
         found = offer.fastest_for(bound)
         if found is not None and (best is None or found[0] < best[1] * (1 - WORTH_A_HOP)):
             best = (offer, *found)
