@@ -41,8 +41,8 @@ PHASES = ((0.15, 8.0), (0.85, 5.0), (0.15, 13.0), (0.85, 4.0))
 QUICK_PHASES = ((0.15, 1.5), (0.85, 1.5))
 BUDGET_S, OVERHEAD_S, MOST_ROUNDS = 850.0, 5.0, 4
 """The time for all runs, what a run takes beside its load, and the most rounds."""
-TIMES = AppConfig(replan_us=2 * SECOND, dwell_us=10 * SECOND, keep_alive_us=10 * SECOND)
-"""Of every way. Shorter than by default, as the trace is: within it bursts end, and changes have time to pay."""
+TIMES = AppConfig()
+"""Of every way, as by default: bursts of this trace are shorter than a change binds, so they are the fast loop's to meet."""
 FIXED_CONFIG = msgspec.structs.replace(TIMES, policies="fixed")
 
 
