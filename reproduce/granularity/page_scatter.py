@@ -100,7 +100,7 @@ def frontier_figure(go: Any, choices: Sequence[Choice]) -> Any:
                 hoverinfo="text", visible=number == 0,
             )  # fmt: skip
             owners.append(number)
-    lay_out(figure, "cost (USD per 1,000 answered requests)", "attainment (%)")
+    lay_out(figure, "cost (USD per 1,000 offered requests)", "attainment (%)")
     figure.update_layout(height=520)
     if len(choices) > 1:
         buttons = [

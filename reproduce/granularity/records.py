@@ -125,10 +125,11 @@ class Run(Struct, frozen=True, tag="run"):
 
     ``way`` is ``fixed:<grain>``, where the grain is as ``domain.plan.render_grain`` writes it (cells with several apps:
     ``fixed:split``, ``fixed:fused``, ``fixed:partial``, ``fixed:planned``), or the name of a policy set, with ``@rollout``
-    after it where a rollout judges. ``is_fused`` and ``is_split`` mark those two of the fixed ways. ``failed`` says why there
-    is no figure; then all are 0 and the run counts as an attainment of 0.
+    or ``@analytic`` after it where that judges every plan; without one the first plan is judged by rollouts and those of the
+    run in closed form. ``is_fused`` and ``is_split`` mark those two of the fixed ways. ``failed`` says why there is no figure;
+    then all are 0 and the run counts as an attainment of 0.
 
-    Costs are USD per 1,000 answered requests. ``switch_usd_per_1000`` is the part of the provisioned cost that instances took
+    Costs are USD per 1,000 offered requests. ``switch_usd_per_1000`` is the part of the provisioned cost that instances took
     from start to ready which were started for a change of granularity. ``slice_s`` are instance-seconds times the part of a
     device (of a core where there is none) that each was given. ``local_fraction`` is None where nothing crossed a hop.
     """

@@ -205,7 +205,7 @@ def split_plan(problem: Problem) -> Plan:
 def _outcome(result: RunResult, counted: Counted) -> Outcome:
     apps = result.apps
     offered, answered, met = (sum(getattr(app, name) for app in apps) for name in ("offered", "answered", "met"))
-    per_1000 = 1000 / max(1, answered)
+    per_1000 = 1000 / max(1, offered)
     hops = [app.local_hops_fraction for app in apps if app.local_hops_fraction is not None]
     busy = sum(node.busy_core_s for node in result.nodes)
     up = sum(node.provisioned_core_s for node in result.nodes)

@@ -83,7 +83,7 @@ class Findings:
 
 
 def usd(runs: Sequence[Run], cell: Cell, *, is_switch_free: bool = False) -> float:
-    """The mean cost per 1,000 answered requests; without what changes of granularity cost, where these are free.
+    """The mean cost per 1,000 offered requests; without what changes of granularity cost, where these are free.
 
     That is a part of the provisioned cost; nobody is billed for starts where busy time is.
     """

@@ -54,7 +54,7 @@ def ways_of(point: Point, world: World) -> tuple[Way, ...]:
     """Everything that a point declares, in the order in which it is reported."""
     found = [*fixed_ways(world), asked(world, ADAPTIVE, "adaptive")]
     if point.has_rollout:
-        found.append(asked(world, ADAPTIVE, "adaptive", "rollout"))
+        found += [asked(world, ADAPTIVE, "adaptive", each) for each in ("analytic", "rollout")]
     if point.has_published:
         found += [asked(world, name, group) for name, group in published()]
     if point.has_ablations:
@@ -133,12 +133,18 @@ def _picked(table: PlanTable, name: str) -> Option:
     return table.options[0]
 
 
-def asked(world: World, policies: str, group: Group, evaluator: EvaluatorName = "analytic") -> Way:
-    """A set of policies that begins with the plan that it finds itself."""
-    name = policies if evaluator == "analytic" else f"{policies}@{evaluator}"
+def asked(world: World, policies: str, group: Group, evaluator: EvaluatorName | None = None) -> Way:
+    """A set of policies that begins with the plan that it finds itself.
+
+    Unless an evaluator is named for both, the first plan is judged by rollouts, which a deployment has the time for, and those
+    of a run in closed form. Published sets plan by themselves and ask no evaluator.
+    """
+    name = policies if evaluator is None else f"{policies}@{evaluator}"
+    first: EvaluatorName = evaluator or "rollout"
+    evaluator = evaluator or "analytic"
     began = time.perf_counter()
     try:
-        tables = [answer(world.problem(at, policies, evaluator)) for at in range(len(world.samples))]
+        tables = [answer(world.problem(at, policies, first)) for at in range(len(world.samples))]
     except GrainwiseError as error:
         return Way(name, group, policies, (), evaluator, failed=str(error))
     taken = (time.perf_counter() - began) * 1000 / len(tables)

@@ -52,6 +52,7 @@ class Replanner:
         view = AskView(
             last_asked=app.last_asked,
             planning_us=app.planning_us,
+            trusted_us=expected.trusted_us,
             rate_per_s=self._rate(app, expected),
             lowest_per_s=app.last_rate_per_s - slack,
             highest_per_s=app.last_rate_per_s + slack,

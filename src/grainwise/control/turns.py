@@ -91,8 +91,10 @@ class Turns:
         # paid for, an app's invocations use no more of a node than its instances there have shares of.
         free: list[tuple[Instance, float, float]] = []
         is_pooled = not is_hard and app.plan.objective == "provisioned"
+        first = queue.mask
         for each in idle.values():
-            if each.node not in held:
+            # Every extent begins with the stage that the head waits for.
+            if each.stages & first == first and each.node not in held:
                 node = nodes[each.node]
                 usable = node.usable_cores
                 if usable > 0:
@@ -119,7 +121,7 @@ class Turns:
         if not offers:
             queue.tries += 1
             if is_short:
-                held.extend(each.node for each, _, _ in free if each.stages & queue.mask and each.node not in held)
+                held.extend(each.node for each, _, _ in free if each.node not in held)
             return False
         policies = core.policies[app.deployed.app.name]
         assert policies.extent is not None

@@ -123,6 +123,8 @@ class Drop(Struct, frozen=True, gc=False):
 def decide(view: ExtentView, now: Instant) -> Run | Drop:
     """The cheapest step in time, safely or with luck; without one what the app asks for. There is at least one offer."""
     slack = view.due - now - view.extra_us
+    if len(view.offers) == 1:
+        return _only(view, slack)
     safe = _cheapest(view.offers, slack)
     if safe is not None:
         return Run(safe[0], Because("the cheapest in time", _facts(slack, safe)))
@@ -138,6 +140,23 @@ def decide(view: ExtentView, now: Instant) -> Run | Drop:
     late = _cheapest(_lost_together(view, now), math.inf)
     assert late is not None
     return Run(late[0], Because("late, so as cheap as possible", _facts(slack, late)))
+
+
+def _only(view: ExtentView, slack: float) -> Run | Drop:
+    """The same where there is nothing to choose but what follows."""
+    offer = view.offers[0]
+    if (least := offer.cost_within(slack)) is not None:
+        rule = "the cheapest in time"
+    elif (least := offer.cost_within(slack * view.doubt)) is not None:
+        rule = "the cheapest in time with luck"
+    elif view.late == "drop":
+        return Drop(Because("it cannot be in time any more", (("slack_ms", slack / 1000),)))
+    elif view.late == "fastest":
+        rule, least = "late, so as fast as possible", offer.costs[0]
+    else:
+        rule, least = "late, so as cheap as possible", offer.costs[-1]
+    found = offer.fastest_for(least * (1 + WORTH_SAVING))
+    return Run(offer, Because(rule, _facts(slack, (offer, *(found or (offer.times_us[0], least))))))
 
 
 def _sooner(offers: Sequence[Offer]) -> Sequence[Offer]:

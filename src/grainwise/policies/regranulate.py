@@ -31,7 +31,7 @@ class AskView(Struct, frozen=True):
     be good. ``is_settled`` is false while the planner or a change is at work. A candidate is looked at again at ``vote_due``.
     ``changed`` is when the last change of granularity was completed, 0 for never. Where planning failed it is not tried again
     before ``blocked_until``. ``is_missing``: the present plan was predicted to miss the SLO. ``planning_us`` is how long the
-    last plan took.
+    last plan took, ``trusted_us`` for how long the load has been what it is.
     """
 
     last_asked: Instant
@@ -50,6 +50,7 @@ class AskView(Struct, frozen=True):
     has_failed: bool = False
     is_other_machine: bool = False
     planning_us: Micros = 0
+    trusted_us: Micros = LONGEST_TRUST_US
 
 
 class Ask(Struct, frozen=True):
@@ -73,6 +74,9 @@ class Switch(Struct, frozen=True):
     because: Because
 
 
+VOTES = 2
+"""Answers that must agree before the granularity is changed."""
+
 QUICK_US: Micros = SECOND
 REST_FACTOR = 10
 """So many times what a plan took beyond ``QUICK_US`` passes before the next is asked for."""
@@ -80,6 +84,7 @@ REST_FACTOR = 10
 UNDER_WAY = Because("a re-granulation or a plan is under way")
 RECENT = Because("planned recently")
 FAILED = Because("the last plan could not be computed")
+YOUNG = Because("the load has not lasted for long enough to change for it")
 DWELLING = Because("the granularity was changed within the dwell time")
 
 
@@ -105,6 +110,11 @@ def ask(view: AskView, now: Instant) -> Ask | Hold:
         return Ask(Because("the nodes are others"))
     if view.has_failed:
         return Ask(FAILED)
+    # Two answers before a change may be made; any earlier one would be computed in the middle of a burst and come to nothing.
+    votes_us = 0 if view.is_panic else VOTES * view.replan_us
+    young_us = view.dwell_us - votes_us - view.trusted_us
+    if young_us > 0:
+        return Hold(now + young_us, YOUNG)
     if not view.lowest_per_s <= view.rate_per_s <= view.highest_per_s:
         return Ask(Because("the forecast has left the range of the last answer", facts))
     if view.has_candidate:

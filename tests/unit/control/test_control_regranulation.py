@@ -270,7 +270,7 @@ def test_the_policy_asks_when_the_rate_has_moved_and_switches_after_two_votes():
 
 
 def test_the_policy_holds_where_the_gain_is_small():
-    world = World(fan(), config=AppConfig(replan_us=2 * SECOND))
+    world = World(fan(), config=AppConfig(replan_us=2 * SECOND, dwell_us=SECOND))
     other = plan_for("fan", legal_grains(fan().graph)[1])
     for value in range(200):
         world.ask(value % 9)

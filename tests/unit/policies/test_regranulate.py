@@ -204,3 +204,12 @@ def test_fixed_sets_never_ask_and_never_switch():
     assert isinstance(regranulate.never_ask(facts, NOW), regranulate.Hold)
     table = PlanTable(1, (Option(HALVES, predicted(1.0, 0.1), True),), "", True, current=predicted(0.0, 1.0))
     assert isinstance(regranulate.never_switch(view(table), NOW + MILLISECOND), regranulate.Hold)
+
+
+def test_nothing_is_asked_for_in_a_burst_that_may_end_before_a_change_could_be_made():
+    young = asks(rate_per_s=50.0, trusted_us=5 * SECOND, dwell_us=30 * SECOND, replan_us=5 * SECOND)
+    assert isinstance(young, regranulate.Hold)
+    assert young.until == NOW + 15 * SECOND
+    assert isinstance(
+        asks(rate_per_s=50.0, trusted_us=20 * SECOND, dwell_us=30 * SECOND, replan_us=5 * SECOND), regranulate.Ask
+    )
