@@ -210,6 +210,6 @@ def test_nothing_is_asked_for_in_a_burst_that_may_end_before_a_change_could_be_m
     young = asks(rate_per_s=50.0, trusted_us=5 * SECOND, dwell_us=30 * SECOND, replan_us=5 * SECOND)
     assert isinstance(young, regranulate.Hold)
     assert young.until == NOW + 15 * SECOND
-    assert isinstance(
-        asks(rate_per_s=50.0, trusted_us=20 * SECOND, dwell_us=30 * SECOND, replan_us=5 * SECOND), regranulate.Ask
-    )
+    known = {"rate_per_s": 50.0, "trusted_us": 20 * SECOND, "dwell_us": 30 * SECOND, "replan_us": 5 * SECOND}
+    assert isinstance(asks(**known), regranulate.Ask)
+    assert isinstance(asks(**known, is_panic=True), regranulate.Hold)
