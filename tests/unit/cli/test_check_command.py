@@ -19,7 +19,7 @@ def test_help_holds_an_example_and_exits_with_0(command):
 
 def test_there_are_the_promised_commands():
     serving = ["check", "demo", "load", "plan", "profile", "regranulate", "serve"]
-    studying = ["calibrate", "compare", "observe", "replay", "report", "simulate"]
+    studying = ["calibrate", "compare", "observe", "policies", "replay", "report", "simulate"]
     assert sorted(COMMANDS) == sorted(serving + studying)
 
 

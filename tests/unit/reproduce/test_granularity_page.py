@@ -116,7 +116,7 @@ def test_the_page_opens_without_a_word_to_the_console(tmp_path: Path, small: Res
         # Every axis has a title, and the menu of the first map shows the other size of the models.
         titles = tab.locator(".xtitle, .ytitle, .annotation-text").all_text_contents()
         assert sum("(fraction of the base latency L)" in title for title in titles) >= 2
-        assert "cost (USD per 1,000 answered requests)" in titles
+        assert "cost (USD per 1,000 offered requests)" in titles
         first = tab.locator(".figure").first
         first.locator(".updatemenu-header").click()
         first.locator(".updatemenu-dropdown-button", has_text="models x12").click()

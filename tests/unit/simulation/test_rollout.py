@@ -129,7 +129,7 @@ def test_a_problem_of_a_review_carries_the_state_that_its_rollout_goes_on_from()
         asked.append(found)
         return compute(found)
 
-    config = AppConfig(replan_us=SECOND, evaluator="rollout")
+    config = AppConfig(replan_us=SECOND, dwell_us=SECOND, evaluator="rollout")
     app = imagined(of.app, of.model, of.hop, of.workload, plan(1, 2), config)
     on = Cluster("here", tuple(ClusterNode(each) for each in of.nodes), Network("here"), capabilities=of.capabilities)
     traffic = Traffic("test", (Stream("made", Poisson(12.0)),), 12.0)
