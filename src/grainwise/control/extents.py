@@ -162,12 +162,15 @@ class Extents:
             return (function.cpu_cores,)
         least = capabilities.min_cpu_cores
         most = max((node.usable_cores for node in self._scenario.nodes), default=0.0)
+        if most <= 0:
+            # While there is no machine nothing runs, on any share.
+            return (function.cpu_cores,)
         own = min(function.cpu_cores, most)
         if function.device_fraction:
             # Beside a device cores cost next to nothing and are scarce all the same: whoever takes many lets neighbours wait.
             each_device = int(1 / function.device_fraction + 1e-9)
             beside = min(each_device, sum(each.instances for each in self._plan.functions))
-            most = max(own, *(node.usable_cores / max(1, beside * node.gpus) for node in self._scenario.nodes))
+            most = max([own, *(node.usable_cores / max(1, beside * node.gpus) for node in self._scenario.nodes)])
         if self._plan.objective == "provisioned":
             stages = self._graph.mask(function.stages)
             useful = max(model.share_cores[-1] for at, model in enumerate(self._scenario.model.stages) if stages >> at & 1)

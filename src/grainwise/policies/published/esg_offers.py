@@ -185,9 +185,12 @@ class EsgOffers:
         if capabilities.is_share_hard or capabilities.share_scope != "invocation":
             return (function.cpu_cores,)
         most = max((node.usable_cores for node in self._scenario.nodes), default=0.0)
+        if most <= 0:
+            # While there is no machine nothing runs, on any share.
+            return (function.cpu_cores,)
         if self._objective == "provisioned":
             # No more than its instances have shares of is ever free for an app on a node.
-            most = min(most, max(function.cpu_cores, self._shares / len(self._scenario.nodes)))
+            most = min(most, max(function.cpu_cores, self._shares / max(1, len(self._scenario.nodes))))
         ladder = {share: None for share in SHARES if capabilities.min_cpu_cores <= share <= most}
         return tuple(sorted({**ladder, min(function.cpu_cores, most): None}))
 
