@@ -6,7 +6,7 @@ paid for the time that the batch is busy. What comes after the first extent is a
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from grainwise.control.routing import Routing
 from grainwise.domain.extent import common_scope
@@ -20,11 +20,8 @@ from grainwise.planning.staircase import Staircases, build
 from grainwise.policies.extent import Offer
 from grainwise.predictors.effects import Setting
 from grainwise.predictors.groups import GroupFacts, group_facts, stage_times_us
-from grainwise.predictors.samples import factor_moments
+from grainwise.predictors.high_times import high_us
 from grainwise.predictors.station import concurrency
-
-QUANTILE = 0.95
-"""The level of run times that a request's slack is held against: the safety margin of a dispatch."""
 
 MAX_SUBSETS = 10
 """Functions of more stages are only cut into runs of stages that follow one another in the order of the graph."""
@@ -69,7 +66,7 @@ class Extents:
         self._levels = powers_up_to(max(self._useful.values()))
         whole = group_facts(self._scenario, self._graph.all_mask)
         alone = stage_times_us(self._scenario, whole, 1.0, 1.0, max(each.device_fraction for each in plan.functions))
-        self.doubt = self._high_us(whole, alone, 1) / math.fsum(alone) if math.fsum(alone) > 0 else 1.0
+        self.doubt = high_us(self._scenario, whole, alone, 1) / math.fsum(alone) if math.fsum(alone) > 0 else 1.0
         """The high times that offers hold over mean ones."""
 
     def useful(self, mask: int) -> int:
@@ -183,34 +180,19 @@ class Extents:
         size = items / invocations if items > 1 else 1.0
         rounds = max(1.0, math.ceil(invocations / able - 1e-9)) if facts.extent.scope else 1.0
         times = stage_times_us(scenario, facts, size, cores, function.device_fraction)
-        mean_us, high_us = math.fsum(times), self._high_us(facts, times, level)
+        mean_us, most_us = math.fsum(times), high_us(scenario, facts, times, level)
         hop_us = scenario.hop.latency_us(facts.bytes_in * size)
         rate = scenario.prices.usd_per_second(cores, self._memory_mib(function), function.device_fraction)
         # Where presence is paid for, an invocation costs what it takes of the instances and no fee of its own.
         fee = scenario.prices.usd_per_million_requests / 1e6 if self._plan.objective == "billed" else 0.0
         usd = invocations * ((hop_us + mean_us) / 1e6 * rate + fee) / level
         self._ways.append((cores, batch))
-        return Step(mask, rounds * (hop_us + high_us), usd, len(self._ways) - 1)
+        return Step(mask, rounds * (hop_us + most_us), usd, len(self._ways) - 1)
 
     def _memory_mib(self, function: FunctionPlan) -> float:
         """What an instance of a function holds, whatever an invocation runs of it."""
         mask = self._graph.mask(function.stages)
         return self._scenario.model.memory_mib(mask, self._scenario.hop.process_mib)
-
-    def _high_us(self, facts: GroupFacts, times: Sequence[float], level: int) -> float:
-        """A time that few invocations exceed: noise of stages, and large kinds of requests, which even out among several."""
-        stages, variants, total = facts.extent.stages, self._scenario.workload.variants, math.fsum(times)
-        noisy = 0.0
-        for stage, time in zip(stages, times, strict=True):
-            model = self._scenario.model.stages[stage]
-            noisy += time * model.quantile_factor(QUANTILE) / factor_moments(model.residual_quantiles)[0]
-        if not variants or total <= 0:
-            return noisy
-        works = sorted(
-            math.fsum(time * variant[stage] for stage, time in zip(stages, times, strict=True)) for variant in variants
-        )
-        large = max(1.0, works[min(len(works) - 1, int(QUANTILE * len(works)))] / total)
-        return noisy * (1 + (large - 1) / math.sqrt(level))
 
 
 def _extents_of(graph: Graph, function: int) -> Iterator[int]:

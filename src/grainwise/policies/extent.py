@@ -25,6 +25,9 @@ WORTH_SAVING = 0.02
 WORTH_SHARING = 0.05
 """The least relative saving for which requests that could be served apart share an invocation, and let others wait longer."""
 
+IN_TIME, WITH_LUCK = "the cheapest in time", "the cheapest in time with luck"
+TOO_LATE, FAST, CHEAP = "it cannot be in time any more", "late, so as fast as possible", "late, so as cheap as possible"
+
 
 class Offer(Struct, frozen=True, gc=False):
     """A first step: the stages of ``mask`` on ``cpu_cores`` in a batch of ``batch`` items, and what may follow it.
@@ -127,34 +130,34 @@ def decide(view: ExtentView, now: Instant) -> Run | Drop:
         return _only(view, slack)
     safe = _cheapest(view.offers, slack)
     if safe is not None:
-        return Run(safe[0], Because("the cheapest in time", _facts(slack, safe)))
+        return Run(safe[0], Because(IN_TIME, _facts(slack, safe)))
     offers = _sooner(view.offers)
     lucky = _cheapest(offers, slack * view.doubt)
     if lucky is not None:
-        return Run(lucky[0], Because("the cheapest in time with luck", _facts(slack, lucky)))
+        return Run(lucky[0], Because(WITH_LUCK, _facts(slack, lucky)))
     if view.late == "drop":
-        return Drop(Because("it cannot be in time any more", (("slack_ms", slack / 1000),)))
+        return Drop(Because(TOO_LATE, (("slack_ms", slack / 1000),)))
     if view.late == "fastest":
         offer = min(offers, key=lambda each: (each.times_us[0], each.costs[0]))
-        return Run(offer, Because("late, so as fast as possible", _facts(slack, (offer, offer.times_us[0], offer.costs[0]))))
+        return Run(offer, Because(FAST, _facts(slack, (offer, offer.times_us[0], offer.costs[0]))))
     late = _cheapest(_lost_together(view, now), math.inf)
     assert late is not None
-    return Run(late[0], Because("late, so as cheap as possible", _facts(slack, late)))
+    return Run(late[0], Because(CHEAP, _facts(slack, late)))
 
 
 def _only(view: ExtentView, slack: float) -> Run | Drop:
     """The same where there is nothing to choose but what follows."""
     offer = view.offers[0]
     if (least := offer.cost_within(slack)) is not None:
-        rule = "the cheapest in time"
+        rule = IN_TIME
     elif (least := offer.cost_within(slack * view.doubt)) is not None:
-        rule = "the cheapest in time with luck"
+        rule = WITH_LUCK
     elif view.late == "drop":
-        return Drop(Because("it cannot be in time any more", (("slack_ms", slack / 1000),)))
+        return Drop(Because(TOO_LATE, (("slack_ms", slack / 1000),)))
     elif view.late == "fastest":
-        rule, least = "late, so as fast as possible", offer.costs[0]
+        rule, least = FAST, offer.costs[0]
     else:
-        rule, least = "late, so as cheap as possible", offer.costs[-1]
+        rule, least = CHEAP, offer.costs[-1]
     found = offer.fastest_for(least * (1 + WORTH_SAVING))
     return Run(offer, Because(rule, _facts(slack, (offer, *(found or (offer.times_us[0], least))))))
 

@@ -20,19 +20,13 @@ def high_us(scenario: Scenario, facts: GroupFacts, times: Sequence[float], toget
         together: requests that share the invocation: large kinds of them even out among several.
     """
     stages, variants = facts.extent.stages, scenario.workload.variants
-    total = noisy = 0.0
+    # Exact sums: those of Python differ between its versions.
+    total, noisy = math.fsum(times), 0.0
     for stage, time in zip(stages, times, strict=True):
         model = scenario.model.stages[stage]
-        total += time
         noisy += time * model.quantile_factor(QUANTILE) / factor_moments(model.residual_quantiles)[0]
     if not variants or total <= 0:
         return noisy
-    works: list[float] = []
-    for variant in variants:
-        work = 0.0
-        for stage, time in zip(stages, times, strict=True):
-            work += time * variant[stage]
-        works.append(work)
-    works.sort()
+    works = sorted(math.fsum(time * variant[stage] for stage, time in zip(stages, times, strict=True)) for variant in variants)
     large = max(1.0, works[min(len(works) - 1, int(QUANTILE * len(works)))] / total)
     return noisy * (1 + (large - 1) / math.sqrt(together))
